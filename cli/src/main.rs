@@ -1,0 +1,3 @@
+//! wharf: the command a person types
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! layers: tar apply and diff, whiteouts, compression, safe paths

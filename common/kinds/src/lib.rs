@@ -1,0 +1,1 @@
+//! error kinds and their only mapping to gRPC, ttrpc and HTTP codes

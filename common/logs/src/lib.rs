@@ -1,0 +1,1 @@
+//! container log files: json-file, local and CRI records, rotation, reading back

@@ -1,0 +1,1 @@
+//! OCI runtime specs: Docker's defaults, seccomp profile, capabilities, devices

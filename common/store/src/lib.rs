@@ -1,0 +1,1 @@
+//! durable state: atomic files, typed tables, schema versions

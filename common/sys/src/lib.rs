@@ -1,0 +1,1 @@
+//! all unsafe code: system calls no crate wraps, one call a function

@@ -1,0 +1,1 @@
+//! the words every layer shares: references, digests, ids, platforms, labels, filters

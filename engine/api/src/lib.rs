@@ -1,0 +1,1 @@
+//! Docker Engine API routes on the engine's domain

@@ -1,0 +1,1 @@
+//! the engine's only client of the lifecycle daemon

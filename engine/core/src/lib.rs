@@ -1,0 +1,1 @@
+//! the engine's domain: containers, execs and events as Docker means them

@@ -1,0 +1,3 @@
+//! wharfd: the Docker Engine API daemon
+
+fn main() {}

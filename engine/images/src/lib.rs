@@ -1,0 +1,1 @@
+//! images as Docker means them: pull, load, save, import, tag, delete

@@ -1,0 +1,1 @@
+//! reading container logs: tail, since, until, follow

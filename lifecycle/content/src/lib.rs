@@ -1,0 +1,1 @@
+//! content-addressed blobs and resumable ingests

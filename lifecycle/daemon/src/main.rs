@@ -1,0 +1,3 @@
+//! wharf-lifecycled: the container lifecycle daemon
+
+fn main() {}

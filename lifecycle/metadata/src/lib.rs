@@ -1,0 +1,1 @@
+//! lifecycle records: namespaces, containers, images, leases, content and snapshot metadata, garbage collection

@@ -1,0 +1,1 @@
+//! snapshots: layered root filesystems (overlayfs)

@@ -1,0 +1,1 @@
+//! tasks: starting, finding and talking to shims

@@ -1,0 +1,1 @@
+//! Docker Engine API: the JSON bodies of the REST contract

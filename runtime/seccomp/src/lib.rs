@@ -1,0 +1,1 @@
+//! seccomp: OCI profiles compiled to BPF without a solver

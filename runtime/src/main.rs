@@ -1,0 +1,3 @@
+//! runw: the OCI runtime
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! containerd-shim-wharf-v2: keeps one container or pod alive while daemons come and go
+
+fn main() {}
