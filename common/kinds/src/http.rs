@@ -6,15 +6,16 @@ impl Kind {
     /// The HTTP status code Docker answers for an error of this kind.
     pub const fn http_status(self) -> u16 {
         match self {
-            Kind::InvalidArgument | Kind::OutOfRange => 400,
+            Kind::InvalidArgument | Kind::OutOfRange | Kind::FailedPrecondition => 400,
             Kind::Unauthenticated => 401,
             Kind::PermissionDenied => 403,
             Kind::NotFound => 404,
-            Kind::AlreadyExists | Kind::Conflict | Kind::FailedPrecondition | Kind::Aborted => 409,
+            Kind::AlreadyExists | Kind::Conflict => 409,
             Kind::NotModified => 304,
             Kind::Unimplemented => 501,
             Kind::Unavailable => 503,
             Kind::ResourceExhausted
+            | Kind::Aborted
             | Kind::Cancelled
             | Kind::DeadlineExceeded
             | Kind::DataLoss
