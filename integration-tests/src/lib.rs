@@ -1,1 +1,1 @@
-//! the whole stack under test: restart, swap, conformance, faults; the benchmark
+//! the whole stack under test

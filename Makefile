@@ -1,0 +1,63 @@
+# Two commands for a newcomer: `make run` and `make test`. The rest is for developers.
+
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT     := target/wharf
+BIN     := $(OUT)/bin
+STATIC  := -C target-feature=+crt-static
+# runw and the shim: one process a container, so static, small and without a runtime to start
+SMALL   := target/$(HOST)/small
+export WHARF_BIN_DIR := $(CURDIR)/$(BIN)
+
+.PHONY: run stop build test check interop bench promise clean setup setup-test help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make run      install what is missing, build, start the daemons, run a first container
+run: setup build
+	@packaging/stack start
+	@packaging/stack greet
+
+## make stop     end the daemons that `make run` started; containers go on
+stop:
+	@packaging/stack stop
+
+## make build    the five programs, in target/wharf/bin
+build:
+	RUSTFLAGS="$(STATIC)" cargo build --locked --profile small --target $(HOST) -p runw -p containerd-shim-wharf-v2
+	cargo build --locked --release -p wharf-lifecycled -p wharfd -p wharf
+	@mkdir -p $(BIN)
+	@for p in runw containerd-shim-wharf-v2; do packaging/replace $(SMALL)/$$p $(BIN)/$$p; done
+	@for p in wharf-lifecycled wharfd wharf; do packaging/replace target/release/$$p $(BIN)/$$p; done
+
+## make test     every test, root tests included, isolated from this machine
+test: setup-test build
+	packaging/run-tests
+
+## make interop  one swap each way at every seam, beside Debian's originals
+interop: setup-test build
+	packaging/run-tests interop
+
+## make promise  the restart test alone
+promise: setup-test build
+	packaging/run-tests promise
+
+## make check    format, lints, dependency policy, architecture, docs
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked -q -p wharf-integration-tests --test architecture
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+## make bench    paired with the originals; writes docs/benchmarks.md
+bench: setup-test build
+	integration-tests/bench/run
+
+setup:
+	@packaging/setup build
+
+setup-test:
+	@packaging/setup test
+
+clean:
+	cargo clean
