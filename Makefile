@@ -24,10 +24,10 @@ stop:
 
 ## make build    the five programs, in target/wharf/bin
 build:
-	RUSTFLAGS="$(STATIC)" cargo build --locked --profile small --target $(HOST) -p runw -p containerd-shim-wharf-v2
+	RUSTFLAGS="$(STATIC)" cargo build --locked --profile small --target $(HOST) -p runw -p containerd-shim-wharf-v2 -p wharf-test-workload
 	cargo build --locked --release -p wharf-lifecycled -p wharfd -p wharf
 	@mkdir -p $(BIN)
-	@for p in runw containerd-shim-wharf-v2; do packaging/replace $(SMALL)/$$p $(BIN)/$$p; done
+	@for p in runw containerd-shim-wharf-v2 wharf-test-workload; do packaging/replace $(SMALL)/$$p $(BIN)/$$p; done
 	@for p in wharf-lifecycled wharfd wharf; do packaging/replace target/release/$$p $(BIN)/$$p; done
 
 ## make test     every test, root tests included, isolated from this machine
