@@ -58,7 +58,8 @@ fn metadata() -> Metadata {
     for node in array(&all["resolve"]["nodes"]) {
         let mut to = Vec::new();
         for dep in array(&node["deps"]) {
-            let kinds: Vec<_> = array(&dep["dep_kinds"]).iter().map(|k| k["kind"].as_str().map(str::to_owned)).collect();
+            let kinds: Vec<_> =
+                array(&dep["dep_kinds"]).iter().map(|k| k["kind"].as_str().map(str::to_owned)).collect();
             let normal = kinds.iter().any(Option::is_none);
             let build = kinds.iter().any(|k| k.as_deref() == Some("build"));
             if normal || build {
@@ -77,7 +78,8 @@ impl Metadata {
 
     /// The first folder of a member below the workspace root, such as `engine`.
     fn folder(&self, id: &str) -> String {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("root").canonicalize().expect("root");
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("root").canonicalize().expect("root");
         let manifest = self.packages[id]["manifest_path"].as_str().expect("a path");
         let rest = Path::new(manifest).strip_prefix(root).expect("members live in the workspace");
         rest.components().next().expect("a folder").as_os_str().to_string_lossy().into_owned()
@@ -176,9 +178,8 @@ fn licences_are_on_the_list() {
         let licence = meta.packages[&id]["license"].as_str().unwrap_or("none").replace('/', " OR ");
         let plain = licence.replace(['(', ')'], "");
         // each AND part needs one OR alternative that is on the list
-        let fine = plain
-            .split(" AND ")
-            .all(|part| part.split(" OR ").any(|one| LICENCES.contains(&one.trim())));
+        let fine =
+            plain.split(" AND ").all(|part| part.split(" OR ").any(|one| LICENCES.contains(&one.trim())));
         assert!(fine, "{} has licence {licence}: write an ADR or choose another crate", meta.name(&id));
     }
 }

@@ -1,0 +1,16 @@
+//! Waiting for conditions, never for time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Polls `check` every 5 ms until it gives a value or `within` has passed; then panics naming `what`.
+pub fn eventually<T>(what: &str, within: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not so after {within:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

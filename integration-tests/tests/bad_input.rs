@@ -1,0 +1,279 @@
+//! Wrong input, from every side: a clear error with Docker's status, nothing half-made left, nothing lost.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, mount};
+use wharf_integration_tests::client::{unix, unix_bytes};
+use wharf_integration_tests::stack::text;
+use wharf_integration_tests::{Stack, eventually, image, leaks, program};
+
+fn message(answer: &wharf_integration_tests::client::Answer) -> String {
+    let body = answer.text();
+    let json = &body[body.find('{').unwrap_or(0)..=body.rfind('}').unwrap_or(0)];
+    let value: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {body:?}"));
+    value["message"].as_str().unwrap_or_else(|| panic!("no message: {body}")).to_owned()
+}
+
+/// Names of everything stored: images, snapshots' folders, blobs.
+fn stored(stack: &Stack) -> Vec<String> {
+    let mut all =
+        vec![stack.ok(&["images", "-a", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"])];
+    let blobs = stack.dir().join("lifecycle/content/blobs/sha256");
+    all.extend(
+        fs::read_dir(blobs)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned()),
+    );
+    all.sort();
+    all
+}
+
+#[test]
+fn root_wrong_requests_get_dockers_status_and_text() {
+    let stack = Stack::start();
+    let socket = stack.socket();
+    let create = |query: &str, body: &str| {
+        unix(&socket, "POST", &format!("/v1.47/containers/create{query}"), body).expect("an answer")
+    };
+
+    let answer = create("", r#"{"Image":"nope"}"#);
+    assert_eq!((answer.status, message(&answer).as_str()), (404, "No such image: nope:latest"));
+    let answer = create("", r#"{"Image":"UPPER CASE"}"#);
+    assert_eq!((answer.status, message(&answer).as_str()), (400, "invalid reference format"));
+    let answer = create("", r#"{"Image":"#);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let answer = create("", "");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let answer = create("?name=.bad", r#"{"Image":"busybox"}"#);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(message(&answer).contains("Invalid container name (.bad)"), "{}", message(&answer));
+    let answer = create("?name=busy", r#"{"Image":"busybox","Cmd":["true"]}"#);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let answer = create("?name=busy", r#"{"Image":"busybox","Cmd":["true"]}"#);
+    assert_eq!(answer.status, 409);
+    assert!(
+        message(&answer).starts_with("Conflict. The container name \"/busy\" is already in use by container")
+    );
+    let answer = create("", r#"{"Image":"busybox","User":"4294967296","Cmd":["true"]}"#);
+    // Docker accepts this at create and fails at start; root is never the outcome
+    if answer.status == 201 {
+        let id = answer.text();
+        let id = &id[id.find("\"Id\":\"").expect("an id") + 6..][..64];
+        let answer = unix(&socket, "POST", &format!("/v1.47/containers/{id}/start"), "").expect("an answer");
+        assert!((400..600).contains(&answer.status), "{}", answer.text());
+    } else {
+        assert_eq!(answer.status, 400);
+    }
+
+    for (method, path, status) in [
+        ("GET", "/v1.47/containers/none/json", 404),
+        ("POST", "/v1.47/containers/none/start", 404),
+        ("POST", "/v1.47/containers/busy/kill", 409),
+        ("POST", "/v1.47/containers/busy/resize?h=x&w=1", 400),
+        ("GET", "/v1.47/images/none/json", 404),
+        ("GET", "/v1.47/no-such-page", 404),
+        ("GET", "/v1.10/version", 400),
+        ("GET", "/v9.99/version", 400),
+        ("GET", "/v1.47/containers/json?filters=nonsense", 400),
+    ] {
+        let answer = unix(&socket, method, path, "").expect("an answer");
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        assert!(!message(&answer).is_empty());
+    }
+}
+
+#[test]
+fn root_a_truncated_or_malicious_archive_changes_nothing() {
+    let stack = Stack::start();
+    let before = stored(&stack);
+    let archive = fs::read(image::busybox_archive(stack.dir()).expect("an archive")).expect("readable");
+
+    for cut in [100, 600, archive.len() / 2, archive.len() - 3000] {
+        let file = stack.dir().join("cut.tar");
+        fs::write(&file, &archive[..cut]).expect("a file");
+        let out = stack.wharf(&["load", "-i", file.to_str().expect("utf-8")]);
+        assert!(!out.status.success(), "cut at {cut}: {}", text(&out));
+        assert!(!out.stderr.is_empty());
+    }
+    let answer =
+        unix_bytes(&stack.socket(), "POST", "/v1.47/images/load", b"this is no archive").expect("an answer");
+    assert!(answer.status != 200 || answer.text().contains("error"), "{}", answer.text());
+
+    // a layer that climbs out of its root, by name and through a link
+    for (name, link) in [("../../../../escape", None), ("link/escape", Some("/"))] {
+        let outside = stack.dir().join("escape");
+        let file = stack.dir().join("evil.tar");
+        evil_archive(&file, name, link);
+        let out = stack.wharf(&["load", "-i", file.to_str().expect("utf-8")]);
+        assert!(!outside.exists() && !std::path::Path::new("/escape").exists(), "escaped: {}", text(&out));
+        if out.status.success() {
+            // contained instead of refused: the file is inside the image's own root
+            stack.ok(&["rmi", "evil:latest"]);
+        }
+    }
+    eventually("what failed loads wrote is collected", Duration::from_secs(20), || {
+        (stored(&stack) == before).then_some(())
+    });
+    stack.ok(&["run", "--rm", "--network", "none", "busybox", "true"]);
+}
+
+fn evil_archive(to: &std::path::Path, name: &str, link: Option<&str>) {
+    use sha2::{Digest, Sha256};
+    let mut layer = tar::Builder::new(Vec::new());
+    if let Some(target) = link {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        layer.append_link(&mut header, "link", target).expect("a link");
+    }
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(4);
+    header.set_mode(0o644);
+    header.set_cksum();
+    layer.append(&header, &b"evil"[..]).expect("an entry");
+    let layer = layer.into_inner().expect("a layer");
+    let hex = |d: &[u8]| Sha256::digest(d).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&layer))]}})
+    .to_string();
+    let config_name = format!("{}.json", hex(config.as_bytes()));
+    let manifest =
+        serde_json::json!([{"Config": config_name, "RepoTags": ["evil:latest"], "Layers": ["l.tar"]}])
+            .to_string();
+    let mut archive = tar::Builder::new(fs::File::create(to).expect("a file"));
+    for (path, bytes) in
+        [("l.tar", &layer[..]), (&config_name, config.as_bytes()), ("manifest.json", manifest.as_bytes())]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, path, bytes).expect("an entry");
+    }
+    archive.into_inner().expect("a whole archive");
+}
+
+#[test]
+fn root_a_second_daemon_on_the_same_root_is_refused() {
+    let stack = Stack::start();
+    let other = stack.dir().join("other");
+    let cases = [
+        (
+            "wharf-lifecycled",
+            vec![
+                "--root".to_owned(),
+                stack.dir().join("lifecycle").display().to_string(),
+                "--state".to_owned(),
+                other.join("s").display().to_string(),
+                "--address".to_owned(),
+                other.join("l.sock").display().to_string(),
+            ],
+        ),
+        (
+            "wharfd",
+            vec![
+                "--data-root".to_owned(),
+                stack.dir().join("engine").display().to_string(),
+                "--exec-root".to_owned(),
+                other.join("e").display().to_string(),
+                "-H".to_owned(),
+                format!("unix://{}", other.join("d.sock").display()),
+                "--containerd".to_owned(),
+                stack.lifecycle_socket().display().to_string(),
+                "--pidfile".to_owned(),
+                other.join("pid").display().to_string(),
+            ],
+        ),
+    ];
+    fs::create_dir(&other).expect("a folder");
+    for (name, args) in cases {
+        let mut child = Command::new(program(name))
+            .args(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the daemon starts");
+        eventually("the second daemon gives up", Duration::from_secs(20), || child.try_wait().expect("wait"));
+        let out = child.wait_with_output().expect("output");
+        assert!(!out.status.success());
+        let said = text(&out);
+        assert!(
+            said.contains("another") || said.contains("in use") || said.contains("already"),
+            "{name}: {said}"
+        );
+    }
+    stack.ok(&["run", "--rm", "--network", "none", "busybox", "true"]);
+}
+
+#[test]
+fn root_a_full_disk_is_a_clear_error_and_work_resumes() {
+    let mut stack = Stack::start_bare(&[]);
+    stack.kill_wharfd();
+    stack.kill_lifecycled();
+    let root = stack.dir().join("lifecycle");
+    fs::remove_dir_all(&root).expect("removed");
+    fs::create_dir(&root).expect("a folder");
+    // room for the daemons' records and one image, until a filler takes it
+    mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(c"size=9m")).expect("a small disk");
+    let filler = root.join("filler");
+    stack.start_lifecycled();
+    stack.start_wharfd();
+    fs::write(&filler, vec![0u8; 5 << 20]).expect("the filler fits");
+    let archive = image::busybox_archive(stack.dir()).expect("an archive");
+    let archive = archive.to_str().expect("utf-8");
+    let out = stack.wharf(&["load", "-i", archive]);
+    assert!(!out.status.success(), "the disk should be full: {}", text(&out));
+    assert!(text(&out).contains("no space left on device"), "{}", text(&out));
+    assert_eq!(stack.ok(&["images", "-q", "busybox"]), "");
+    fs::remove_file(&filler).expect("removed");
+    eventually("loading works once there is space", Duration::from_secs(20), || {
+        stack.wharf(&["load", "-i", archive]).status.success().then_some(())
+    });
+    stack.ok(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    assert!(
+        stack.leaks_after_removal().iter().all(|l| l.contains("lifecycle")),
+        "only our small disk is mounted"
+    );
+    stack.kill_wharfd();
+    stack.kill_lifecycled();
+    for mount in leaks::mounts_below(&root).iter().rev() {
+        rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
+    }
+}
+
+#[test]
+fn root_runw_names_what_is_wrong_in_config_json_and_makes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let bundle = dir.path().join("b");
+    fs::create_dir_all(bundle.join("rootfs")).expect("folders");
+    let runw = |config: &str| {
+        fs::write(bundle.join("config.json"), config).expect("a file");
+        let out = Command::new(program("runw"))
+            .arg("--root")
+            .arg(dir.path().join("state"))
+            .args(["create", "--bundle"])
+            .arg(&bundle)
+            .arg("bad")
+            .output()
+            .expect("runw runs");
+        assert!(!out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert!(runw("{").contains("config.json"));
+    let said = runw(
+        r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["sh"],"cwd":"relative","user":{"uid":0,"gid":0}}}"#,
+    );
+    assert!(said.contains("cwd"), "{said}");
+    let said = runw(
+        r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0}},
+            "mounts":[{"destination":"relative","type":"tmpfs","source":"tmpfs"}],"linux":{"namespaces":[{"type":"nonsense"}]}}"#,
+    );
+    assert!(said.contains("namespaces") || said.contains("nonsense"), "{said}");
+    let left: Vec<_> = fs::read_dir(dir.path().join("state")).into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,262 @@
+//! The promise: `kill -9` of wharfd and wharf-lifecycled, alone and together, at random moments, loses nothing.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use wharf_integration_tests::client::get_local;
+use wharf_integration_tests::pty::Terminal;
+use wharf_integration_tests::{Stack, eventually};
+
+const ROUNDS: usize = 20;
+
+/// Uniform enough for choosing moments.
+fn random(below: u64) -> u64 {
+    let mut bytes = [0u8; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty()).expect("random bytes");
+    u64::from_le_bytes(bytes) % below
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port()
+}
+
+/// Steady HTTP requests until stopped; counts what was answered, keeps the first failure.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Load {
+    fn on(port: u16) -> Load {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop_seen, count) = (stop.clone(), answered.clone());
+        let thread = thread::spawn(move || {
+            while !stop_seen.load(Ordering::Relaxed) {
+                match get_local(port) {
+                    Ok(answer) if answer.status == 200 && answer.body == b"ok" => {
+                        count.fetch_add(1, Ordering::Relaxed)
+                    }
+                    other => return Err(format!("request {}: {other:?}", count.load(Ordering::Relaxed))),
+                };
+                thread::sleep(Duration::from_millis(3));
+            }
+            Ok(())
+        });
+        Load { stop, answered, thread }
+    }
+
+    fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Err(failure) = self.thread.join().expect("the load thread ends") {
+            panic!("an HTTP request failed: {failure}");
+        }
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// Containers created, started and removed all the time, so that kills hit every step of their lives.
+/// Their own failures are expected: what they leave behind is what counts.
+fn churn(stack: &Stack, stop: Arc<AtomicBool>) -> JoinHandle<u64> {
+    let mut command = stack.wharf_command(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    thread::spawn(move || {
+        let mut good = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(mut child) = command.spawn() else { continue };
+            let begun = Instant::now();
+            // a client whose answer was lost with the daemon is given up on, as a person would
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) => {
+                        good += u64::from(status.success());
+                        break;
+                    }
+                    _ if begun.elapsed() > Duration::from_secs(5) => {
+                        let _ = child.kill();
+                        let _ = child.wait();
+                        break;
+                    }
+                    _ => thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        }
+        good
+    })
+}
+
+/// A terminal session and how far its output has been read.
+struct Session {
+    terminal: Terminal,
+    at: usize,
+}
+
+impl Session {
+    fn new(stack: &Stack, args: &[&str]) -> Session {
+        let mut session = Session { terminal: Terminal::start(&stack.wharf_command(args)), at: 0 };
+        session.works("hello");
+        session
+    }
+
+    /// The shell at the other end still reads and answers. What is typed differs from what is printed.
+    fn works(&mut self, word: &str) {
+        self.terminal.send(&format!("echo an'swer'-{word}\n"));
+        self.at = self.terminal.expect(self.at, &format!("answer-{word}"));
+    }
+}
+
+fn field(stack: &Stack, container: &str, template: &str) -> String {
+    stack.ok(&["inspect", "--format", template, container])
+}
+
+#[test]
+fn root_killing_both_daemons_twenty_times_loses_nothing() {
+    let mut stack = Stack::start();
+    let port = free_port();
+    let shared = stack.dir().join("shared");
+    std::fs::create_dir(&shared).expect("a folder");
+    let volume = format!("{}:/shared", shared.display());
+
+    stack.ok(&["run", "-d", "--name", "count", "--network", "none", "busybox", "workload", "count", "1"]);
+    stack.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "host",
+        "busybox",
+        "workload",
+        "serve",
+        &port.to_string(),
+    ]);
+    stack.ok(&["run", "-dit", "--name", "shell", "--network", "none", "busybox", "sh"]);
+    eventually("the web server answers", Duration::from_secs(5), || get_local(port).ok());
+    let running = ["count", "web", "shell"];
+    let pids: Vec<String> = running.iter().map(|c| field(&stack, c, "{{.State.Pid}}")).collect();
+
+    let load = Load::on(port);
+    let mut exec = Session::new(&stack, &["exec", "-it", "count", "sh"]);
+    let mut attach = Session::new(&stack, &["attach", "shell"]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let churning = churn(&stack, stop.clone());
+    let mut worst_ps = Duration::ZERO;
+
+    for round in 0..ROUNDS {
+        thread::sleep(Duration::from_millis(random(250)));
+        let leaver = format!("leaver{round}");
+        let both = round % 3 == 2;
+        if both {
+            let flag = format!("/shared/go{round}");
+            stack.ok(&[
+                "run",
+                "-d",
+                "--name",
+                &leaver,
+                "--network",
+                "none",
+                "-v",
+                &volume,
+                "busybox",
+                "workload",
+                "exit-when",
+                &flag,
+                "42",
+            ]);
+        }
+        match round % 3 {
+            0 => stack.kill_wharfd(),
+            1 => stack.kill_lifecycled(),
+            _ if random(2) == 0 => {
+                stack.kill_wharfd();
+                stack.kill_lifecycled();
+            }
+            _ => {
+                stack.kill_lifecycled();
+                stack.kill_wharfd();
+            }
+        }
+        // sessions work while nobody is there
+        exec.works(&format!("down{round}"));
+        attach.works(&format!("down{round}"));
+        let left = both.then(|| {
+            std::fs::write(shared.join(format!("go{round}")), "").expect("the flag is written");
+            SystemTime::now()
+        });
+        thread::sleep(Duration::from_millis(100 + random(200)));
+        match round % 3 {
+            0 => stack.start_wharfd(),
+            1 => stack.start_lifecycled(),
+            // in either order, and without waiting for one another
+            _ if random(2) == 0 => {
+                stack.spawn_lifecycled();
+                stack.start_wharfd();
+            }
+            _ => {
+                stack.spawn_wharfd();
+                stack.start_lifecycled();
+            }
+        }
+        let up = Instant::now();
+        eventually("ps is right within a second of the restart", Duration::from_secs(1), || {
+            let out = stack.wharf(&["ps", "--format", "{{.Names}}"]);
+            let names = String::from_utf8_lossy(&out.stdout).into_owned();
+            let listed: Vec<&str> = names.lines().collect();
+            (running.iter().all(|c| listed.contains(c)) && !(both && listed.contains(&leaver.as_str())))
+                .then_some(())
+        });
+        worst_ps = worst_ps.max(up.elapsed());
+        exec.works(&format!("up{round}"));
+        attach.works(&format!("up{round}"));
+        for (container, pid) in running.iter().zip(&pids) {
+            assert_eq!(
+                &field(&stack, container, "{{.State.Pid}}"),
+                pid,
+                "the pid of {container} in round {round}"
+            );
+        }
+        if let Some(left) = left {
+            assert_eq!(field(&stack, &leaver, "{{.State.Status}} {{.State.ExitCode}}"), "exited 42");
+            let finished: SystemTime = field(&stack, &leaver, "{{.State.FinishedAt}}")
+                .parse::<jiff::Timestamp>()
+                .expect("FinishedAt is RFC 3339")
+                .into();
+            let apart = finished.duration_since(left).unwrap_or_else(|e| e.duration());
+            assert!(
+                apart < Duration::from_millis(500),
+                "{leaver} exited {apart:?} away from what was recorded"
+            );
+        }
+    }
+
+    stop.store(true, Ordering::Relaxed);
+    let churned = churning.join().expect("the churn ends");
+    let answered = load.finish();
+    assert!(answered > 100, "only {answered} requests were made");
+
+    // the interactive sessions end as sessions end
+    exec.terminal.send("exit 7\n");
+    assert_eq!(exec.terminal.exit_code(), 7, "the exec session's exit code");
+    attach.terminal.send("exit 9\n");
+    assert_eq!(attach.terminal.exit_code(), 9, "the attach session's exit code");
+
+    stack.ok(&["stop", "-t", "0", "count"]);
+    let log = stack.ok(&["logs", "count"]);
+    let mut lines = 0;
+    for (at, line) in log.lines().enumerate() {
+        assert_eq!(line, at.to_string(), "line {at} of the log");
+        lines += 1;
+    }
+    assert!(lines > 1000, "only {lines} lines were logged");
+
+    let leaks = stack.leaks_after_removal();
+    assert!(leaks.is_empty(), "left behind: {leaks:#?}\n{}", stack.logs());
+    println!(
+        "{ROUNDS} kills: {lines} log lines in order, {answered} requests answered, {churned} containers churned, \
+         ps right {worst_ps:?} after a restart at the worst"
+    );
+}
