@@ -7,6 +7,7 @@ pub mod client;
 pub mod image;
 pub mod leaks;
 pub mod pty;
+pub mod registry;
 pub mod stack;
 pub mod wait;
 
