@@ -25,7 +25,7 @@ fn selectors_test_fields() {
         r#"name=="docker.io/library/busybox:1.36""#,
         "name~=busybox",
         "name~=/busy.ox/",
-        "name~=|^docker\\.io/|",
+        "name~=|^docker[.]io/|",
         "labels.a",
         "labels.a==1",
         r#"labels."a"==1"#,

@@ -1,0 +1,263 @@
+//! One redb file with a schema version and grouped flushes.
+
+mod group;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::{Durability, ReadableDatabase as _, ReadableTable, TableDefinition, TableError};
+use wharf_kinds::Kind;
+
+use group::Group;
+
+/// redb's page cache; its own default of a gibibyte suits no daemon of ours.
+const CACHE_BYTES: usize = 8 << 20;
+
+const SCHEMA_TABLE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("schema");
+
+/// What a database holds, and in which version of its layout.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// The name that stands in the file: a database of another name is refused.
+    pub name: &'static str,
+    /// The version that this program writes: a later one is refused.
+    pub version: u64,
+}
+
+/// Why the database did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{} is in use by another process: stop it, or choose another directory", .0.display())]
+    InUse(PathBuf),
+    #[error("open {}: {source}", path.display())]
+    Open { path: PathBuf, source: redb::DatabaseError },
+    #[error("set the permissions of {}: {source}", path.display())]
+    Permissions { path: PathBuf, source: io::Error },
+    #[error(
+        "{} has version {found} of {name:?}, and this program knows versions up to {known}: it was written by a later release",
+        path.display()
+    )]
+    Later { path: PathBuf, name: &'static str, found: u64, known: u64 },
+    #[error("{} is not a database of {name:?}", path.display())]
+    Foreign { path: PathBuf, name: &'static str },
+    #[error("{act} the database: {source}")]
+    Engine { act: &'static str, source: Box<redb::Error> },
+    #[error("record {key:?} of table {table:?} is damaged: {source}")]
+    Record { table: &'static str, key: String, source: serde_json::Error },
+    #[error("flush the database: {0}")]
+    Flush(String),
+}
+
+impl StoreError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            StoreError::InUse(_) | StoreError::Later { .. } | StoreError::Foreign { .. } => {
+                Kind::FailedPrecondition
+            }
+            StoreError::Permissions { source, .. } => Kind::of_io(source),
+            StoreError::Open { source: redb::DatabaseError::Storage(e), .. } => storage_kind(e),
+            StoreError::Engine { source, .. } => match source.as_ref() {
+                redb::Error::Io(e) => Kind::of_io(e),
+                redb::Error::Corrupted(_) => Kind::DataLoss,
+                _ => Kind::Internal,
+            },
+            StoreError::Record { .. } => Kind::DataLoss,
+            StoreError::Open { .. } | StoreError::Flush(_) => Kind::Internal,
+        }
+    }
+
+    pub(crate) fn engine<E: Into<redb::Error>>(act: &'static str) -> impl FnOnce(E) -> StoreError {
+        move |e| StoreError::Engine { act, source: Box::new(e.into()) }
+    }
+}
+
+fn storage_kind(error: &redb::StorageError) -> Kind {
+    match error {
+        redb::StorageError::Io(e) => Kind::of_io(e),
+        redb::StorageError::Corrupted(_) => Kind::DataLoss,
+        _ => Kind::Internal,
+    }
+}
+
+/// An open database; cheap to clone.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+struct Inner {
+    redb: redb::Database,
+    group: Group,
+}
+
+impl Database {
+    /// Opens or creates the file, readable by its owner only. A second process gets [`StoreError::InUse`].
+    pub fn open(path: &Path, schema: Schema) -> Result<Self, StoreError> {
+        let opened = redb::Database::builder().set_cache_size(CACHE_BYTES).create(path);
+        let redb = opened.map_err(|source| match source {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+            source => StoreError::Open { path: path.into(), source },
+        })?;
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o600))
+            .map_err(|e| StoreError::Permissions { path: path.into(), source: e.into() })?;
+        let database = Database(Arc::new(Inner { redb, group: Group::default() }));
+        database.check_schema(path, schema)?;
+        Ok(database)
+    }
+
+    fn check_schema(&self, path: &Path, schema: Schema) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let opened = tx.inner().open_table(SCHEMA_TABLE);
+            let mut table = opened.map_err(StoreError::engine("open a table of"))?;
+            let mut found = None;
+            let mut entries = 0;
+            for entry in table.iter().map_err(StoreError::engine("read"))? {
+                let (name, version) = entry.map_err(StoreError::engine("read"))?;
+                entries += 1;
+                if name.value() == schema.name {
+                    found = Some(version.value());
+                }
+            }
+            match found {
+                Some(found) if found > schema.version => Err(StoreError::Later {
+                    path: path.into(),
+                    name: schema.name,
+                    found,
+                    known: schema.version,
+                }),
+                Some(_) => Ok(()),
+                None if entries > 0 => Err(StoreError::Foreign { path: path.into(), name: schema.name }),
+                None => {
+                    table.insert(schema.name, schema.version).map_err(StoreError::engine("write"))?;
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// One consistent view; it neither waits for writers nor holds them up.
+    pub fn view(&self) -> Result<View, StoreError> {
+        self.0.redb.begin_read().map(View).map_err(StoreError::engine("read"))
+    }
+
+    /// Runs `change` alone among writers. An error of it undoes everything it wrote. After `Ok` the change
+    /// survives a power cut; writers that come together share the flush.
+    pub fn write<T, E: From<StoreError>>(&self, change: impl FnOnce(&Write) -> Result<T, E>) -> Result<T, E> {
+        let waiting = self.0.group.arrive();
+        let begun = self.0.redb.begin_write();
+        let last = waiting.entered();
+        let mut tx = begun.map_err(StoreError::engine("write")).map_err(E::from)?;
+        let flush_now = last || self.0.group.is_overdue();
+        let durability = if flush_now { Durability::Immediate } else { Durability::None };
+        tx.set_durability(durability).map_err(StoreError::engine("write")).map_err(E::from)?;
+        let tx = Write(tx);
+        let outcome = change(&tx);
+        let outcome = match outcome {
+            Ok(value) => value,
+            Err(error) => {
+                let _ = tx.0.abort();
+                // others may rely on this writer for their flush
+                if last {
+                    self.flush_pending();
+                }
+                return Err(error);
+            }
+        };
+        // the number is taken while this writer still keeps the others out
+        let ticket = self.0.group.ticket();
+        let committed = tx.0.commit().map_err(StoreError::engine("commit to"));
+        match (committed, flush_now) {
+            (Ok(()), true) => self.0.group.flushed(ticket, Ok(())),
+            (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending()).map_err(E::from)?,
+            (Err(error), _) => {
+                self.0.group.flushed(ticket, Err(error.to_string()));
+                return Err(error.into());
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Makes durable what was committed without a flush.
+    fn flush_pending(&self) {
+        let Some(newest) = self.0.group.newest_pending() else { return };
+        let flush = || -> Result<(), StoreError> {
+            let mut tx = self.0.redb.begin_write().map_err(StoreError::engine("write"))?;
+            tx.set_durability(Durability::Immediate).map_err(StoreError::engine("write"))?;
+            tx.commit().map_err(StoreError::engine("commit to"))
+        };
+        self.0.group.flushed(newest, flush().map_err(|e| e.to_string()));
+    }
+}
+
+/// What tables can be read from: a [`View`], or a [`Write`] that sees its own changes.
+pub trait Read {
+    /// `None` if nothing was ever written to the table.
+    #[doc(hidden)]
+    fn with_table<T>(
+        &self,
+        table: TableDefinition<'_, &'static [u8], &'static [u8]>,
+        use_it: impl FnOnce(&dyn Rows) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError>;
+}
+
+/// The two reads that tables need, for both kinds of transaction.
+#[doc(hidden)]
+pub trait Rows {
+    fn get(&self, key: &[u8]) -> redb::Result<Option<redb::AccessGuard<'_, &'static [u8]>>>;
+    fn range(
+        &self,
+        from: std::ops::RangeFrom<&[u8]>,
+    ) -> redb::Result<redb::Range<'_, &'static [u8], &'static [u8]>>;
+}
+
+impl<T: ReadableTable<&'static [u8], &'static [u8]>> Rows for T {
+    fn get(&self, key: &[u8]) -> redb::Result<Option<redb::AccessGuard<'_, &'static [u8]>>> {
+        ReadableTable::get(self, key)
+    }
+
+    fn range(
+        &self,
+        from: std::ops::RangeFrom<&[u8]>,
+    ) -> redb::Result<redb::Range<'_, &'static [u8], &'static [u8]>> {
+        ReadableTable::range::<&[u8]>(self, from)
+    }
+}
+
+/// A consistent view of the whole database.
+pub struct View(redb::ReadTransaction);
+
+impl Read for View {
+    fn with_table<T>(
+        &self,
+        table: TableDefinition<'_, &'static [u8], &'static [u8]>,
+        use_it: impl FnOnce(&dyn Rows) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        match self.0.open_table(table) {
+            Ok(table) => use_it(&table).map(Some),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(e) => Err(StoreError::engine("open a table of")(e)),
+        }
+    }
+}
+
+/// A change in the making; see [`Database::write`].
+pub struct Write(redb::WriteTransaction);
+
+impl Write {
+    pub(crate) fn inner(&self) -> &redb::WriteTransaction {
+        &self.0
+    }
+}
+
+impl Read for Write {
+    fn with_table<T>(
+        &self,
+        table: TableDefinition<'_, &'static [u8], &'static [u8]>,
+        use_it: impl FnOnce(&dyn Rows) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let table = self.0.open_table(table).map_err(StoreError::engine("open a table of"))?;
+        use_it(&table).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests;
