@@ -5,8 +5,10 @@
 //! with the tolerance of Go's `encoding/json`.
 
 pub mod auth;
+pub mod container;
 pub mod decode;
 pub mod error;
+pub mod event;
 pub mod image;
 pub mod omit;
 pub mod progress;
