@@ -1,1 +1,6 @@
-//! the engine's domain: containers, execs and events as Docker means them
+//! The engine's domain: containers, execs and events as Docker means them.
+
+pub mod events;
+pub mod filter;
+pub mod image;
+pub mod usage;
