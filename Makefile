@@ -8,7 +8,7 @@ STATIC  := -C target-feature=+crt-static
 SMALL   := target/$(HOST)/small
 export WHARF_BIN_DIR := $(CURDIR)/$(BIN)
 
-.PHONY: run stop build test check interop bench promise clean setup setup-test help
+.PHONY: run stop build test check interop bench promise test-vm clean setup setup-test help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -52,6 +52,11 @@ check:
 ## make bench    paired with the originals; writes docs/benchmarks.md
 bench: setup-test build
 	integration-tests/bench/run
+
+## make test-vm  the runtime's root tests on pure cgroup v2, in a small virtual machine
+test-vm: build
+	@packaging/setup vm
+	integration-tests/vm/run
 
 setup:
 	@packaging/setup build
