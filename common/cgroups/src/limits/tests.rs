@@ -1,0 +1,157 @@
+use oci_spec::runtime::*;
+use proptest::prelude::*;
+
+use super::*;
+
+fn lines(mode: Mode, r: &LinuxResources) -> Vec<String> {
+    plan(mode, r).unwrap().into_iter().flatten().map(|w| format!("{}={}", w.file, w.value)).collect()
+}
+
+fn memory(limit: i64, swap: i64) -> LinuxResources {
+    let m = LinuxMemoryBuilder::default().limit(limit).swap(swap).build().unwrap();
+    LinuxResourcesBuilder::default().memory(m).build().unwrap()
+}
+
+#[test]
+fn shares_become_weights_as_runc_converts_them() {
+    assert_eq!([0, 2, 1024, 262_144].map(cpu_shares_to_weight), [0, 1, 39, 10_000]);
+    assert_eq!(cpu_shares_to_weight(1), 1);
+    assert_eq!([0, 10, 500, 1000].map(blkio_weight_to_io_weight), [0, 1, 4950, 10_000]);
+}
+
+#[test]
+fn swap_of_version_2_excludes_memory() {
+    assert_eq!(memory_swap_to_v2(100, 300).unwrap(), Some(200));
+    assert_eq!(memory_swap_to_v2(100, 100).unwrap(), Some(0));
+    assert_eq!(memory_swap_to_v2(100, 0).unwrap(), None);
+    assert_eq!(memory_swap_to_v2(-1, 0).unwrap(), Some(-1));
+    assert_eq!(memory_swap_to_v2(100, -1).unwrap(), Some(-1));
+    assert!(memory_swap_to_v2(100, 50).is_err());
+    assert!(memory_swap_to_v2(0, 50).is_err());
+}
+
+#[test]
+fn memory_and_swap_are_one_group_since_their_order_depends_on_what_is_in_force() {
+    let groups = plan(Mode::Hybrid, &memory(1 << 20, 2 << 20)).unwrap();
+    assert_eq!(groups.len(), 1);
+    assert_eq!(
+        lines(Mode::Hybrid, &memory(1 << 20, 2 << 20)),
+        ["memory.limit_in_bytes=1048576", "memory.memsw.limit_in_bytes=2097152"]
+    );
+    assert_eq!(
+        lines(Mode::Unified, &memory(1 << 20, 2 << 20)),
+        ["memory.swap.max=1048576", "memory.max=1048576"]
+    );
+    assert_eq!(lines(Mode::Unified, &memory(-1, 0)), ["memory.swap.max=max", "memory.max=max"]);
+    let error = plan(Mode::Legacy, &memory(100, 50)).unwrap_err();
+    assert!(error.to_string().starts_with("linux.resources.memory.swap: "), "{error}");
+}
+
+#[test]
+fn cpu_limits_have_each_versions_form() {
+    let cpu = LinuxCpuBuilder::default()
+        .shares(1024u64)
+        .quota(50_000)
+        .period(100_000u64)
+        .cpus("0-1")
+        .build()
+        .unwrap();
+    let r = LinuxResourcesBuilder::default().cpu(cpu).build().unwrap();
+    assert_eq!(
+        lines(Mode::Hybrid, &r),
+        ["cpu.shares=1024", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "cpuset.cpus=0-1"]
+    );
+    assert_eq!(lines(Mode::Unified, &r), ["cpu.weight=39", "cpu.max=50000 100000", "cpuset.cpus=0-1"]);
+}
+
+#[test]
+fn a_quota_of_minus_one_takes_the_limit_off() {
+    let cpu = LinuxCpuBuilder::default().quota(-1).build().unwrap();
+    let r = LinuxResourcesBuilder::default().cpu(cpu).build().unwrap();
+    assert_eq!(lines(Mode::Hybrid, &r), ["cpu.cfs_quota_us=-1"]);
+    assert_eq!(lines(Mode::Unified, &r), ["cpu.max=max 100000"]);
+}
+
+#[test]
+fn shares_the_kernel_would_clamp_are_refused() {
+    for (shares, word) in [(1u64, "minimum"), (262_145, "maximum")] {
+        let cpu = LinuxCpuBuilder::default().shares(shares).build().unwrap();
+        let r = LinuxResourcesBuilder::default().cpu(cpu).build().unwrap();
+        assert!(plan(Mode::Hybrid, &r).unwrap_err().to_string().contains(word));
+    }
+}
+
+#[test]
+fn zero_and_absent_mean_no_change() {
+    let r = LinuxResourcesBuilder::default()
+        .memory(LinuxMemoryBuilder::default().limit(0).build().unwrap())
+        .cpu(LinuxCpuBuilder::default().shares(0u64).quota(0).period(0u64).cpus("").build().unwrap())
+        .pids(LinuxPidsBuilder::default().limit(0).build().unwrap())
+        .block_io(LinuxBlockIoBuilder::default().weight(0u16).build().unwrap())
+        .build()
+        .unwrap();
+    for mode in [Mode::Legacy, Mode::Hybrid, Mode::Unified] {
+        assert_eq!(lines(mode, &r), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn block_io_has_each_versions_form() {
+    let device = LinuxThrottleDeviceBuilder::default().major(8).minor(0).rate(1000u64).build().unwrap();
+    let io = LinuxBlockIoBuilder::default()
+        .weight(500u16)
+        .throttle_read_bps_device(vec![device])
+        .throttle_write_iops_device(vec![device])
+        .build()
+        .unwrap();
+    let r = LinuxResourcesBuilder::default().block_io(io).build().unwrap();
+    assert_eq!(
+        lines(Mode::Hybrid, &r),
+        [
+            "blkio.weight=500",
+            "blkio.throttle.read_bps_device=8:0 1000",
+            "blkio.throttle.write_iops_device=8:0 1000"
+        ]
+    );
+    assert_eq!(
+        lines(Mode::Unified, &r),
+        ["io.bfq.weight=500", "io.max=8:0 rbps=1000", "io.max=8:0 wiops=1000"]
+    );
+}
+
+#[test]
+fn unified_keys_name_files_of_the_cgroup_only() {
+    let with = |key: &str| {
+        let map = std::collections::HashMap::from([(key.to_owned(), "1".to_owned())]);
+        LinuxResourcesBuilder::default().unified(map).build().unwrap()
+    };
+    assert_eq!(lines(Mode::Unified, &with("memory.high")), ["memory.high=1"]);
+    for bad in ["../memory.high", "cgroup/x.y", "", "nodot", "a b.c"] {
+        assert!(plan(Mode::Unified, &with(bad)).is_err(), "{bad}");
+    }
+    assert!(plan(Mode::Hybrid, &with("memory.high")).unwrap_err().to_string().contains("cgroup v1"));
+}
+
+#[test]
+fn page_sizes_cannot_leave_the_directory() {
+    let page = LinuxHugepageLimitBuilder::default().page_size("../../x").limit(1).build().unwrap();
+    let r = LinuxResourcesBuilder::default().hugepage_limits(vec![page]).build().unwrap();
+    assert!(plan(Mode::Hybrid, &r).is_err());
+}
+
+proptest! {
+    #[test]
+    fn weights_are_always_in_the_kernels_range(shares: u64, weight: u16) {
+        let w = cpu_shares_to_weight(shares);
+        prop_assert!(shares == 0 || (1..=10_000).contains(&w));
+        let w = blkio_weight_to_io_weight(weight);
+        prop_assert!(weight == 0 || (1..=10_000).contains(&w));
+    }
+
+    #[test]
+    fn planning_memory_never_panics(limit: i64, swap: i64) {
+        for mode in [Mode::Legacy, Mode::Unified] {
+            let _ = plan(mode, &memory(limit, swap));
+        }
+    }
+}
