@@ -1,0 +1,75 @@
+//! Deleting a task: the shim's `Delete`, its shutdown, the bundle.
+
+use std::sync::Arc;
+
+use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse, ShutdownRequest};
+
+use crate::bundle::Bundle;
+use crate::client::CallError;
+use crate::create::blocking;
+use crate::error::TaskError;
+use crate::limits;
+use crate::process::Exit;
+use crate::task::Task;
+use crate::tasks::Tasks;
+
+impl Tasks {
+    /// Removes a task that has stopped and returns how it ended. Goes on even if the caller loses patience.
+    pub async fn delete(&self, namespace: &str, id: &str) -> Result<Exit, TaskError> {
+        self.shared.containers.container(namespace, id)?;
+        let task = self.task(namespace, id)?;
+        let tasks = self.clone();
+        tokio::spawn(async move { tasks.delete_now(&task).await })
+            .await
+            .unwrap_or(Err(TaskError::Interrupted))
+    }
+
+    async fn delete_now(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
+        let request = DeleteRequest { id: task.id().into(), exec_id: String::new() };
+        let answer: Result<DeleteResponse, _> = task.call("Delete", &request, limits::DELETE).await;
+        let exit = match answer {
+            Ok(answer) => {
+                let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
+                task.processes().init.exited(exit);
+                Ok(exit)
+            }
+            // the shim has no such task: nothing keeps the rest from being removed
+            Err(error) if error.is_not_found() => Err(TaskError::Delete(error)),
+            Err(CallError::Closed) => return self.await_burial(task).await,
+            Err(error) => return Err(TaskError::Delete(error)),
+        };
+        if !task.claim_ending() {
+            // someone else is at it already
+            task.removed(limits::CLEAN_UP).await;
+            return exit;
+        }
+        self.tear_down(task).await;
+        exit
+    }
+
+    /// The shim is gone: whoever noticed removes the task.
+    async fn await_burial(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
+        task.removed(limits::CLEAN_UP).await;
+        task.processes().init.exit().ok_or_else(|| TaskError::Lost(task.id().into()))
+    }
+
+    /// Ends the shim and removes what is left. Needs [`Task::claim_ending`].
+    pub(crate) async fn tear_down(&self, task: &Arc<Task>) {
+        let (id, namespace) = (task.id(), &task.bundle.namespace);
+        if let Err(error) = task.bundle.mark_deleted() {
+            tracing::warn!(id, namespace, %error, "failed to mark bundle");
+        }
+        let request = ShutdownRequest { id: id.into(), now: false };
+        match task.call::<_, ()>("Shutdown", &request, limits::SHUTDOWN).await {
+            // a shim may be gone before it has answered
+            Ok(()) | Err(CallError::Closed) => {}
+            Err(error) => tracing::warn!(id, namespace, %error, "shim does not shut down and may be left behind"),
+        }
+        task.unlink();
+        if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
+            tracing::error!(id, namespace, %error, "failed to remove bundle");
+        }
+        self.forget(task);
+        task.finish();
+    }
+}

@@ -1,0 +1,144 @@
+//! Where a shim listens, as it says after `start`.
+
+use std::path::PathBuf;
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use wharf_containerd::containerd::runtime::bootstrap::v1::BootstrapResult;
+
+/// The newest task API version spoken here.
+const NEWEST: u32 = 3;
+
+/// Why a shim's answer names no place to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    #[error("shim gave no address")]
+    Empty,
+    #[error("shim's answer is neither an address, JSON nor a bootstrap result")]
+    Unreadable,
+    #[error("unsupported shim version ({0}): not implemented")]
+    Version(u32),
+    #[error("unexpected protocol: {0:?}")]
+    Protocol(String),
+}
+
+/// A shim's address and the version of the task API it serves there (2 or 3), always over ttrpc.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub version: u32,
+    pub address: Address,
+}
+
+/// A unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    Path(PathBuf),
+    /// Without the leading NUL; shims before containerd 1.4.
+    Abstract(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    version: u32,
+    address: String,
+    protocol: String,
+}
+
+impl Endpoint {
+    /// Reads what `start` printed, or a file that holds it: an address alone (task API v2), JSON with
+    /// `version`, `address`, `protocol`, or an encoded `containerd.runtime.bootstrap.v1.BootstrapResult`.
+    pub fn parse(answer: &[u8]) -> Result<Self, EndpointError> {
+        let text = answer.trim_ascii();
+        match text.first() {
+            None => Err(EndpointError::Empty),
+            Some(b'{') => {
+                let json: Json = serde_json::from_slice(text).map_err(|_| EndpointError::Unreadable)?;
+                Endpoint::new(json.version.max(2), &json.address, &json.protocol)
+            }
+            _ if text.starts_with(b"unix://") || text.starts_with(b"/") => {
+                let text = std::str::from_utf8(text).map_err(|_| EndpointError::Unreadable)?;
+                Endpoint::new(2, text, "ttrpc")
+            }
+            // not trimmed: protobuf may begin or end with what looks like white space
+            _ => {
+                let result = BootstrapResult::decode(answer).map_err(|_| EndpointError::Unreadable)?;
+                let version = u32::try_from(result.version).map_err(|_| EndpointError::Unreadable)?;
+                Endpoint::new(version.max(2), &result.address, &result.protocol)
+            }
+        }
+    }
+
+    fn new(version: u32, address: &str, protocol: &str) -> Result<Self, EndpointError> {
+        if version > NEWEST {
+            return Err(EndpointError::Version(version));
+        }
+        if !protocol.is_empty() && !protocol.eq_ignore_ascii_case("ttrpc") {
+            return Err(EndpointError::Protocol(protocol.chars().take(32).collect()));
+        }
+        if address.is_empty() || address.contains('\n') {
+            return Err(if address.is_empty() { EndpointError::Empty } else { EndpointError::Unreadable });
+        }
+        // abstract addresses are written `/containerd-shim/…` by old shims, without a scheme
+        let address = match address.strip_prefix("unix://") {
+            Some(path) if path.starts_with('/') => Address::Path(path.into()),
+            Some(_) => return Err(EndpointError::Unreadable),
+            None => Address::Abstract(address.into()),
+        };
+        Ok(Endpoint { version, address })
+    }
+
+    /// As `bootstrap.json` holds it.
+    pub fn to_json(&self) -> String {
+        let address = match &self.address {
+            Address::Path(path) => format!("unix://{}", path.display()),
+            Address::Abstract(name) => name.clone(),
+        };
+        let json = Json { version: self.version, address, protocol: "ttrpc".into() };
+        serde_json::to_string(&json).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(version: u32, path: &str) -> Endpoint {
+        Endpoint { version, address: Address::Path(path.into()) }
+    }
+
+    #[test]
+    fn every_form_of_answer_is_read() {
+        assert_eq!(Endpoint::parse(b"unix:///run/s/a\n"), Ok(at(2, "/run/s/a")));
+        let json = br#"{"version":3,"address":"unix:///run/s/b","protocol":"ttrpc"}"#;
+        assert_eq!(Endpoint::parse(json), Ok(at(3, "/run/s/b")));
+        let result = BootstrapResult {
+            version: 3,
+            address: "unix:///run/s/c".into(),
+            protocol: "ttrpc".into(),
+            ..Default::default()
+        };
+        assert_eq!(Endpoint::parse(&result.encode_to_vec()), Ok(at(3, "/run/s/c")));
+        assert_eq!(
+            Endpoint::parse(b"/containerd-shim/x.sock").map(|e| e.address),
+            Ok(Address::Abstract("/containerd-shim/x.sock".into()))
+        );
+    }
+
+    #[test]
+    fn endpoint_survives_being_written_down() {
+        let endpoint = at(3, "/run/s/b");
+        assert_eq!(Endpoint::parse(endpoint.to_json().as_bytes()), Ok(endpoint));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert_eq!(Endpoint::parse(b" \n"), Err(EndpointError::Empty));
+        assert_eq!(Endpoint::parse(b"io.containerd.runc.v2: oops"), Err(EndpointError::Unreadable));
+        assert_eq!(Endpoint::parse(b"unix://relative"), Err(EndpointError::Unreadable));
+        assert_eq!(Endpoint::parse(br#"{"version":9,"address":"unix:///a","protocol":"ttrpc"}"#), Err(EndpointError::Version(9)));
+        assert_eq!(
+            Endpoint::parse(br#"{"version":3,"address":"unix:///a","protocol":"grpc"}"#),
+            Err(EndpointError::Protocol("grpc".into()))
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Finding the shims again after the daemon was away.
+//!
+//! Every bundle's shim is connected to and asked for its state at the same time, so that a thousand take no
+//! longer than the slowest, and the slowest no longer than a fixed while. Only a shim that is gone costs a
+//! process, in the background and a few at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use wharf_containerd::containerd::task::v3::{StateRequest, StateResponse};
+use wharf_kinds::Kind;
+
+use crate::bundle::{self, Bundle, BundleError};
+use crate::client::{CallError, ShimClient};
+use crate::create::blocking;
+use crate::endpoint::{Address, Endpoint};
+use crate::limits;
+use crate::process::{Phase, Process, Stdio};
+use crate::shimlog;
+use crate::task::Task;
+use crate::tasks::Tasks;
+
+/// Dead shims cleaned up at a time: each is a process, and they compete with whatever the machine is doing.
+const BURIALS: usize = 4;
+
+/// The bundles could not be listed.
+#[derive(Debug, thiserror::Error)]
+#[error("find bundles: {0}")]
+pub struct RecoverError(#[from] BundleError);
+
+/// What was found at start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Shims that are back, stuck ones included.
+    pub tasks: usize,
+    /// Shims that are gone and are being cleaned up after.
+    pub dead: usize,
+    /// Bundles removed without a word: never used, or already deleted.
+    pub swept: usize,
+}
+
+enum Found {
+    Task,
+    Dead(Arc<Task>),
+    Swept,
+}
+
+impl Tasks {
+    /// Finds all tasks again. Returns once every shim has answered or has had its time; dead shims are cleaned
+    /// up after in the background.
+    pub async fn recover(&self) -> Result<Recovered, RecoverError> {
+        let (root, state) = (self.shared.config.root.clone(), self.shared.config.state.clone());
+        let mut bundles = Vec::new();
+        for namespace in bundle::folders(&state)? {
+            bundle::sweep_hidden(&state.join(&namespace));
+            bundle::sweep_hidden(&root.join(&namespace));
+            let ids = bundle::folders(&state.join(&namespace))?;
+            bundles.extend(ids.iter().map(|id| Bundle::at(&root, &state, &namespace, id)));
+        }
+        let mut recovered = Recovered::default();
+        let mut dead = Vec::new();
+        for found in join_all(bundles.into_iter().map(|bundle| self.find_shim(bundle))).await {
+            match found {
+                Found::Task => recovered.tasks += 1,
+                Found::Swept => recovered.swept += 1,
+                Found::Dead(task) => {
+                    recovered.dead += 1;
+                    dead.push(task);
+                }
+            }
+        }
+        let turns = Arc::new(Semaphore::new(BURIALS));
+        for task in dead {
+            let (tasks, turns) = (self.clone(), turns.clone());
+            tokio::spawn(async move {
+                // never closed
+                let _turn = turns.acquire().await;
+                tasks.bury(&task).await;
+            });
+        }
+        Ok(recovered)
+    }
+
+    async fn find_shim(&self, bundle: Bundle) -> Found {
+        let Ok(reservation) = self.reserve(&bundle.namespace, &bundle.id) else { return Found::Swept };
+        if bundle.is_unused() {
+            return sweep(bundle).await;
+        }
+        let endpoint = bundle.endpoint();
+        let client = match &endpoint {
+            Some(endpoint) => ShimClient::connect(endpoint, &bundle.namespace, &bundle.id).await.ok(),
+            None => None,
+        };
+        if client.is_none() && bundle.is_marked_deleted() {
+            return sweep(bundle).await;
+        }
+        let Some(program) = bundle.shim().or_else(|| self.program_by_record(&bundle)) else {
+            tracing::warn!(id = bundle.id, namespace = bundle.namespace, "bundle without a known shim");
+            return sweep(bundle).await;
+        };
+        let lives = client.is_some();
+        let endpoint = endpoint.unwrap_or(Endpoint { version: 2, address: Address::Abstract(String::new()) });
+        let init = Process::new(0, Phase::Unknown, Stdio::default());
+        let marked = bundle.is_marked_deleted();
+        let pump = lives.then(|| shimlog::pump(&bundle));
+        let task = Task::new(bundle, program, endpoint, client, init);
+        if let Some(pump) = pump {
+            task.keep_log(pump);
+        }
+        reservation.fill(&task);
+        if !lives {
+            return Found::Dead(task);
+        }
+        self.supervise(&task);
+        let (tasks, asked) = (self.clone(), task.clone());
+        let question = tokio::spawn(async move { tasks.take_back(&asked, marked).await });
+        // a stuck shim goes on being asked while the daemon serves
+        let _ = timeout(limits::RECONNECT, question).await;
+        Found::Task
+    }
+
+    /// Asks a shim that was found what it is running, however long it takes to answer.
+    async fn take_back(&self, task: &Arc<Task>, marked: bool) {
+        let (id, namespace) = (task.id(), &task.bundle.namespace);
+        let request = StateRequest { id: id.into(), exec_id: String::new() };
+        let answer = loop {
+            let Some(client) = task.client() else { return };
+            // bounded only so that a shim counts as stuck while it does not answer
+            match client.call::<_, StateResponse>("State", &request, limits::STATE).await {
+                Err(CallError::TimedOut { .. }) => {}
+                // the supervisor connects again or gives up
+                Err(CallError::Closed) => tokio::time::sleep(Duration::from_millis(50)).await,
+                answer => break answer,
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                task.remember("", answer);
+                let exit = task.processes().init.exit();
+                if let Some(exit) = exit {
+                    // it ended while nobody listened
+                    self.announce_exit(task, exit);
+                }
+            }
+            Err(error) if error.is_not_found() || marked => {
+                tracing::info!(id, namespace, %error, "ending a shim that has no task");
+                if task.claim_ending() {
+                    self.tear_down(task).await;
+                }
+            }
+            Err(error) => tracing::warn!(id, namespace, %error, "shim does not say its state"),
+        }
+    }
+
+    fn program_by_record(&self, bundle: &Bundle) -> Option<std::path::PathBuf> {
+        let container = self.shared.containers.container(&bundle.namespace, &bundle.id);
+        match container {
+            Ok(container) => self.shared.config.runtimes.resolve(&container.runtime).ok(),
+            Err(error) if error.kind == Kind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(id = bundle.id, namespace = bundle.namespace, %error, "failed to read container");
+                None
+            }
+        }
+    }
+}
+
+async fn sweep(bundle: Bundle) -> Found {
+    if let Err(error) = blocking(&bundle, Bundle::remove).await {
+        tracing::error!(id = bundle.id, namespace = bundle.namespace, %error, "failed to remove bundle");
+    }
+    Found::Swept
+}

@@ -1,0 +1,117 @@
+//! Noticing that a shim is gone, and cleaning up after it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost_types::Timestamp;
+use tokio::time::{Instant, sleep};
+use wharf_containerd::containerd::events::{TaskDelete, TaskExit};
+use wharf_containerd::to_any;
+
+use crate::bundle::Bundle;
+use crate::client::ShimClient;
+use crate::create::blocking;
+use crate::process::Exit;
+use crate::task::Task;
+use crate::tasks::Tasks;
+
+/// Status of a process of which nothing is known but that it is gone (containerd's).
+const UNKNOWN_STATUS: u32 = 255;
+/// A connection that lives shorter than this counts as failed.
+const SHORT_LIVED: Duration = Duration::from_millis(100);
+/// Failed connections in a row after which the shim counts as dead.
+const ATTEMPTS: u32 = 5;
+
+impl Tasks {
+    /// Watches the connection until the task is removed: a broken one is made again, a dead shim is buried.
+    pub(crate) fn supervise(&self, task: &Arc<Task>) {
+        let (tasks, task) = (self.clone(), task.clone());
+        tokio::spawn(async move {
+            let mut failed = 0;
+            while failed < ATTEMPTS {
+                let Some(client) = task.client() else { break };
+                let since = Instant::now();
+                client.closed().await;
+                drop(client);
+                if task.is_ending() {
+                    return;
+                }
+                failed = if since.elapsed() < SHORT_LIVED { failed + 1 } else { 0 };
+                // a connection may break with the shim alive; a socket that nobody serves refuses
+                match ShimClient::connect(&task.endpoint, &task.bundle.namespace, &task.bundle.id).await {
+                    Ok(client) => task.relink(client),
+                    Err(_) => break,
+                }
+                sleep(Duration::from_millis(20) * failed).await;
+            }
+            tasks.bury(&task).await;
+        });
+    }
+
+    /// Cleans up after a shim that is gone: its program removes what it left, and if nobody has heard yet how
+    /// the task ended, it is announced.
+    pub(crate) async fn bury(&self, task: &Arc<Task>) {
+        if !task.claim_ending() {
+            return;
+        }
+        task.unlink();
+        let (id, namespace) = (task.id(), &task.bundle.namespace);
+        tracing::info!(id, namespace, "cleaning up after dead shim");
+        let found = self.shared.launcher.delete(&task.program, &task.bundle).await;
+        let exit = found.unwrap_or_else(|error| {
+            tracing::warn!(id, namespace, %error, "failed to clean up after dead shim");
+            let pid = task.processes().init.pid();
+            Exit { pid, status: UNKNOWN_STATUS, at: Some(now()) }
+        });
+        let exit = {
+            let mut processes = task.processes();
+            processes.init.exited(exit);
+            // what was known before stands
+            processes.init.exit().unwrap_or(exit)
+        };
+        self.announce_exit(task, exit);
+        let deleted = TaskDelete {
+            container_id: id.into(),
+            pid: exit.pid,
+            exit_status: exit.status,
+            exited_at: exit.at,
+            id: String::new(),
+        };
+        self.publish(namespace, "/tasks/delete", "containerd.events.TaskDelete", &deleted);
+        if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
+            tracing::error!(id, namespace, %error, "failed to remove bundle");
+        }
+        self.forget(task);
+        task.finish();
+    }
+
+    /// Publishes the exit of init unless that was done.
+    pub(crate) fn announce_exit(&self, task: &Arc<Task>, exit: Exit) {
+        if !task.claim_announcement() {
+            return;
+        }
+        let id = task.id();
+        let exited = TaskExit {
+            container_id: id.into(),
+            id: id.into(),
+            pid: exit.pid,
+            exit_status: exit.status,
+            exited_at: exit.at,
+        };
+        self.publish(&task.bundle.namespace, "/tasks/exit", "containerd.events.TaskExit", &exited);
+    }
+
+    fn publish<M: prost::Message>(&self, namespace: &str, topic: &str, name: &str, event: &M) {
+        if let Err(error) = self.shared.exchange.publish(namespace, topic, to_any(name, event)) {
+            tracing::error!(namespace, topic, %error, "failed to publish event");
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
+    }
+}

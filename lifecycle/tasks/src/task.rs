@@ -1,0 +1,253 @@
+//! One container's task: its shim, and what is known of its processes.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prost::Message;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use wharf_containerd::containerd::task::v3::{StateRequest, StateResponse, WaitRequest, WaitResponse};
+use wharf_containerd::containerd::v1::types::Status;
+
+use crate::bundle::Bundle;
+use crate::client::{CallError, ShimClient};
+use crate::endpoint::Endpoint;
+use crate::limits;
+use crate::process::{Exit, Outcome, Phase, Process, ProcessState, Processes, Stdio};
+
+/// The way to the shim.
+#[derive(Clone)]
+enum Link {
+    Up(ShimClient),
+    /// Given up or torn down; it stays so.
+    Down,
+}
+
+/// A task that a shim serves.
+///
+/// What is known is behind a lock that is held for moments only, never while a shim is asked.
+pub(crate) struct Task {
+    pub(crate) bundle: Bundle,
+    /// The shim's program, to clean up with.
+    pub(crate) program: PathBuf,
+    pub(crate) endpoint: Endpoint,
+    link: watch::Sender<Link>,
+    processes: Mutex<Processes>,
+    /// Someone has announced the exit of init.
+    announced: AtomicBool,
+    /// The task is being removed on purpose: a closing connection is no news.
+    ending: AtomicBool,
+    /// Set once the task is removed.
+    removed: watch::Sender<bool>,
+    /// Ends with the task.
+    log: Mutex<Option<AbortHandle>>,
+}
+
+impl Task {
+    pub(crate) fn new(
+        bundle: Bundle,
+        program: PathBuf,
+        endpoint: Endpoint,
+        client: Option<ShimClient>,
+        init: Process,
+    ) -> Arc<Self> {
+        Arc::new(Task {
+            bundle,
+            program,
+            endpoint,
+            link: watch::Sender::new(client.map_or(Link::Down, Link::Up)),
+            processes: Mutex::new(Processes::new(init)),
+            announced: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            removed: watch::Sender::new(false),
+            log: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.bundle.id
+    }
+
+    pub(crate) fn processes(&self) -> MutexGuard<'_, Processes> {
+        // changes are single assignments: a panic leaves nothing half done
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies the shim's own messages until the task is removed.
+    pub(crate) fn keep_log(&self, pump: AbortHandle) {
+        if let Some(old) = self.log.lock().unwrap_or_else(PoisonError::into_inner).replace(pump) {
+            old.abort();
+        }
+    }
+
+    pub(crate) fn client(&self) -> Option<ShimClient> {
+        match &*self.link.borrow() {
+            Link::Up(client) => Some(client.clone()),
+            Link::Down => None,
+        }
+    }
+
+    /// Replaces a connection that broke.
+    pub(crate) fn relink(&self, client: ShimClient) {
+        self.link.send_if_modified(|link| {
+            let up = matches!(link, Link::Up(_));
+            if up {
+                *link = Link::Up(client);
+            }
+            up
+        });
+    }
+
+    pub(crate) fn unlink(&self) {
+        self.link.send_replace(Link::Down);
+    }
+
+    pub(crate) async fn call<Q, A>(
+        &self,
+        method: &'static str,
+        request: &Q,
+        limit: Duration,
+    ) -> Result<A, CallError>
+    where
+        Q: Message,
+        A: Message + Default,
+    {
+        match self.client() {
+            Some(client) => client.call(method, request, limit).await,
+            None => Err(CallError::Closed),
+        }
+    }
+
+    /// True for the first caller only: it is the one to announce the exit of init.
+    pub(crate) fn claim_announcement(&self) -> bool {
+        !self.announced.swap(true, Ordering::AcqRel)
+    }
+
+    /// True for the first caller only: it is the one to remove the task.
+    pub(crate) fn claim_ending(&self) -> bool {
+        !self.ending.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Nothing is left of the task: whoever waits for it is told.
+    pub(crate) fn finish(&self) {
+        self.unlink();
+        if let Some(pump) = self.log.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            pump.abort();
+        }
+        let mut processes = self.processes();
+        processes.init.lost();
+        for exec in processes.execs.values_mut() {
+            exec.lost();
+        }
+        drop(processes);
+        self.removed.send_replace(true);
+    }
+
+    /// Waits until the task is removed, at most `limit`; whether it was.
+    pub(crate) async fn removed(&self, limit: Duration) -> bool {
+        let mut removed = self.removed.subscribe();
+        let gone = removed.wait_for(|removed| *removed);
+        matches!(tokio::time::timeout(limit, gone).await, Ok(Ok(_)))
+    }
+
+    /// What is known of a process, without asking the shim: `Unknown` while the shim is stuck.
+    pub(crate) fn known(&self, exec: &str) -> Option<ProcessState> {
+        let id = if exec.is_empty() { self.id() } else { exec };
+        let mut state = self.processes().get(exec)?.state(id);
+        let silent = self.client().is_none_or(|client| client.is_stuck());
+        if silent && !matches!(state.phase, Phase::Stopped(_)) {
+            state.phase = Phase::Unknown;
+        }
+        Some(state)
+    }
+
+    /// Asks the shim about a process that this daemon did not see made, and remembers it.
+    pub(crate) async fn learn(self: &Arc<Self>, exec: &str) -> Result<(), CallError> {
+        let request = StateRequest { id: self.id().into(), exec_id: exec.into() };
+        let answer: StateResponse = self.call("State", &request, limits::STATE).await?;
+        self.remember(exec, answer);
+        Ok(())
+    }
+
+    /// Takes over what a shim says about a process.
+    pub(crate) fn remember(self: &Arc<Self>, exec: &str, answer: StateResponse) {
+        let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
+        let phase = match Status::try_from(answer.status).unwrap_or(Status::Unknown) {
+            Status::Unknown => Phase::Unknown,
+            Status::Created => Phase::Created,
+            Status::Running => Phase::Running,
+            Status::Stopped => Phase::Stopped(exit),
+            Status::Paused => Phase::Paused,
+            Status::Pausing => Phase::Pausing,
+        };
+        let stdio = Stdio {
+            stdin: answer.stdin,
+            stdout: answer.stdout,
+            stderr: answer.stderr,
+            terminal: answer.terminal,
+        };
+        let lives = {
+            let mut processes = self.processes();
+            match processes.get_mut(exec) {
+                Some(process) => process.learned(answer.pid, phase, stdio),
+                None => {
+                    processes.execs.insert(exec.into(), Process::new(answer.pid, phase, stdio));
+                }
+            }
+            processes.get(exec).is_some_and(|process| process.exit().is_none())
+        };
+        if lives {
+            self.watch(exec);
+        }
+    }
+
+    /// Asks the shim in the background how the process ends.
+    pub(crate) fn watch(self: &Arc<Self>, exec: &str) {
+        let (task, exec) = (Arc::downgrade(self), exec.to_owned());
+        let request = WaitRequest { id: self.id().into(), exec_id: exec.clone() };
+        let mut link = self.link.subscribe();
+        let Some(mut outcome) = self.processes().get(&exec).map(Process::outcome) else { return };
+        tokio::spawn(async move {
+            loop {
+                let Link::Up(client) = link.borrow_and_update().clone() else { return };
+                let asked = tokio::select! {
+                    answer = client.call_unbounded::<_, WaitResponse>("Wait", &request) => Some(answer),
+                    // known from an event, or the exec was deleted
+                    () = settled(&mut outcome) => None,
+                };
+                let Some(task) = task.upgrade() else { return };
+                match asked {
+                    Some(Ok(answer)) => {
+                        let exit = Exit { pid: 0, status: answer.exit_status, at: answer.exited_at };
+                        if let Some(process) = task.processes().get_mut(&exec) {
+                            process.exited(exit);
+                        }
+                        return;
+                    }
+                    Some(Err(CallError::Closed)) => {}
+                    Some(Err(error)) => {
+                        // the shim does not know it (any more)
+                        tracing::debug!(id = task.id(), exec, %error, "shim refuses to wait");
+                        return;
+                    }
+                    None => return,
+                }
+                drop(task);
+                if link.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn settled(outcome: &mut watch::Receiver<Outcome>) {
+    // an error means that the process is forgotten
+    let _ = outcome.wait_for(|outcome| *outcome != Outcome::Pending).await;
+}
