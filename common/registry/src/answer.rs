@@ -1,0 +1,132 @@
+//! Reading answers: bounded bodies, and errors in the registry's form.
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Response, Url};
+use serde::Deserialize;
+
+use crate::challenge::challenges;
+use crate::error::{ApiError, RegistryError};
+use crate::transport::{broken, shown, spelled};
+
+/// Error bodies are read up to here.
+const MAX_ERROR_BODY: usize = 64 << 10;
+/// Characters of a registry's message that are passed on.
+const MAX_MESSAGE: usize = 1024;
+
+/// The whole body, if it has at most `limit` bytes.
+pub(crate) async fn body(mut response: Response, limit: usize, what: &str) -> Result<Vec<u8>, RegistryError> {
+    let url = response.url().clone();
+    let mut all = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| broken(&Method::GET, &url, &e))? {
+        if all.len() + chunk.len() > limit {
+            return Err(RegistryError::TooLarge { what: what.to_owned(), limit });
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+    #[serde(default)]
+    details: String,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// What an answer that is no success means.
+pub(crate) async fn refusal(method: &Method, response: Response) -> RegistryError {
+    let status = response.status();
+    let url = response.url().clone();
+    if !status.is_client_error() {
+        return RegistryError::UnexpectedStatus {
+            method: spelled(method),
+            url: shown(&url),
+            status: status.to_string(),
+        };
+    }
+    let from_header = bearer_error(response.headers(), status.as_u16());
+    let is_json = response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_some_and(|t| {
+        matches!(t.split(';').next().map(str::trim), Some("application/json" | "application/vnd.api+json"))
+    });
+    let text = body(response, MAX_ERROR_BODY, "error answer").await.unwrap_or_default();
+    if let Some(error) = from_header {
+        return RegistryError::Api(error);
+    }
+    let parsed = is_json.then(|| serde_json::from_slice::<ErrorBody>(&text).ok()).flatten();
+    RegistryError::Api(match parsed {
+        Some(ErrorBody { errors, .. }) if !errors.is_empty() => from_entry(&errors[0], status.as_u16()),
+        Some(ErrorBody { details, .. }) if !details.is_empty() => by_status(status.as_u16(), &details),
+        _ => by_status(status.as_u16(), &String::from_utf8_lossy(&text)),
+    })
+}
+
+fn from_entry(entry: &ErrorEntry, status: u16) -> ApiError {
+    let code_like = |c: char| c.is_ascii_uppercase() || c == '_';
+    let code = if entry.code.is_empty() || entry.code.len() > 64 || !entry.code.chars().all(code_like) {
+        "UNKNOWN".to_owned()
+    } else {
+        entry.code.clone()
+    };
+    let message =
+        if entry.message.is_empty() { default_message(&code).to_owned() } else { printable(&entry.message) };
+    ApiError { code, message, status }
+}
+
+fn by_status(status: u16, message: &str) -> ApiError {
+    let code = match status {
+        401 => "UNAUTHORIZED",
+        403 => "DENIED",
+        429 => "TOOMANYREQUESTS",
+        _ => "UNKNOWN",
+    };
+    let message = printable(message);
+    let message = if message.is_empty() { default_message(code).to_owned() } else { message };
+    ApiError { code: code.to_owned(), message, status }
+}
+
+/// RFC 6750 §3.1 errors in the challenge.
+fn bearer_error(headers: &HeaderMap, status: u16) -> Option<ApiError> {
+    let challenges = challenges(headers);
+    let bearer = challenges.iter().find(|c| c.scheme == "bearer")?;
+    let code = match bearer.parameter("error")? {
+        "invalid_token" => "UNAUTHORIZED",
+        "insufficient_scope" => "DENIED",
+        _ => return None,
+    };
+    let message =
+        bearer.parameter("error_description").map_or_else(|| default_message(code).to_owned(), printable);
+    Some(ApiError { code: code.to_owned(), message, status })
+}
+
+fn default_message(code: &str) -> &'static str {
+    match code {
+        "UNAUTHORIZED" => "authentication required",
+        "DENIED" => "requested access to the resource is denied",
+        "MANIFEST_UNKNOWN" => "manifest unknown",
+        "NAME_UNKNOWN" => "repository name not known to registry",
+        "BLOB_UNKNOWN" => "blob unknown to registry",
+        "TOOMANYREQUESTS" => "too many requests",
+        "UNSUPPORTED" => "The operation is unsupported.",
+        _ => "unknown error",
+    }
+}
+
+/// Foreign text for a terminal: bounded, one line, no control characters.
+fn printable(text: &str) -> String {
+    let clean = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.take(MAX_MESSAGE).collect()
+}
+
+/// An answer that breaks the specification.
+pub(crate) fn malformed(method: &Method, url: &Url, reason: impl Into<String>) -> RegistryError {
+    RegistryError::Malformed { method: spelled(method), url: shown(url), reason: reason.into() }
+}

@@ -1,0 +1,346 @@
+//! One repository of a registry: what its tags are, its manifests and its blobs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE};
+use reqwest::{Method, Response, Url};
+use serde::Deserialize;
+use wharf_vocab::{Digest, is_tag};
+
+use crate::answer::{self, malformed};
+use crate::blob::Blob;
+use crate::client::Shared;
+use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, endpoints};
+use crate::error::RegistryError;
+use crate::manifest::{ACCEPTED, Descriptor, MAX_MANIFEST, Manifest, media_types};
+use crate::session::Session;
+use crate::transport::Outgoing;
+
+const CONTENT_DIGEST: &str = "docker-content-digest";
+const MAX_TAGS: usize = 100_000;
+const MAX_TAG_PAGES: usize = 1000;
+const MAX_TAG_PAGE: usize = 4 << 20;
+
+/// What of a repository is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Tag(String),
+    Digest(Digest),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => f.write_str(digest.as_str()),
+        }
+    }
+}
+
+/// A manifest as the registry stores it, verified against its digest.
+#[derive(Clone, Debug)]
+pub struct FetchedManifest {
+    pub descriptor: Descriptor,
+    /// Exactly the bytes that the digest is of.
+    pub bytes: Vec<u8>,
+    pub manifest: Manifest,
+}
+
+/// A repository and the credentials to read it with. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    domain: String,
+    path: String,
+    credentials: Credentials,
+    endpoints: tokio::sync::OnceCell<Vec<Endpoint>>,
+    sessions: tokio::sync::Mutex<Vec<Option<Arc<Session>>>>,
+    /// The endpoint that served last.
+    preferred: AtomicUsize,
+}
+
+impl Repository {
+    pub(crate) fn new(shared: Arc<Shared>, domain: &str, path: &str, credentials: Credentials) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                domain: domain.to_owned(),
+                path: path.to_owned(),
+                credentials,
+                endpoints: tokio::sync::OnceCell::new(),
+                sessions: tokio::sync::Mutex::default(),
+                preferred: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// The descriptor behind a tag or digest, without its content: one small request that registries do not count
+    /// as a pull.
+    pub async fn resolve(&self, target: &Target) -> Result<Descriptor, RegistryError> {
+        let path = self.manifest_path(target)?;
+        self.over_endpoints(async |session: Arc<Session>| {
+            let response = session.send(manifest_request(Method::HEAD, session.url(&path)?)).await?;
+            if response.status().is_success()
+                && let Some(descriptor) = described(&response, target)
+            {
+                return Ok(descriptor);
+            }
+            // a HEAD has no body to say why, and some registries leave the headers out
+            self.get_manifest(&session, &path, target, None).await.map(|m| m.descriptor)
+        })
+        .await
+    }
+
+    /// The manifest behind a tag or digest.
+    pub async fn manifest(&self, target: &Target) -> Result<FetchedManifest, RegistryError> {
+        let path = self.manifest_path(target)?;
+        self.over_endpoints(async |session: Arc<Session>| {
+            self.get_manifest(&session, &path, target, None).await
+        })
+        .await
+    }
+
+    /// The manifest that a descriptor names, such as an index's entry.
+    pub async fn manifest_of(&self, descriptor: &Descriptor) -> Result<FetchedManifest, RegistryError> {
+        let target = Target::Digest(descriptor.digest.clone());
+        let path = self.manifest_path(&target)?;
+        let expected = Some(descriptor);
+        self.over_endpoints(async |session: Arc<Session>| {
+            self.get_manifest(&session, &path, &target, expected).await
+        })
+        .await
+    }
+
+    /// A blob's bytes from `offset` on, in chunks. Nothing is sent before the first [`Blob::next`].
+    ///
+    /// Read from the start it is verified against its digest. Read from further on only its length can be, and the
+    /// reader has to verify the whole.
+    pub fn blob(&self, descriptor: &Descriptor, offset: u64) -> Blob {
+        Blob::new(self.clone(), descriptor.clone(), offset)
+    }
+
+    /// A whole blob of at most `limit` bytes, verified.
+    pub async fn blob_all(&self, descriptor: &Descriptor, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        if usize::try_from(descriptor.size).map_or(true, |size| size > limit) {
+            return Err(RegistryError::TooLarge { what: format!("blob {}", descriptor.digest), limit });
+        }
+        let mut blob = self.blob(descriptor, 0);
+        let mut all = Vec::new();
+        while let Some(chunk) = blob.next().await? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+
+    /// Every tag.
+    pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let path = format!("/v2/{}/tags/list?n=1000", self.inner.path);
+        self.over_endpoints(async |session: Arc<Session>| {
+            let mut url = session.url(&path)?;
+            let mut all = Vec::new();
+            for _ in 0..MAX_TAG_PAGES {
+                let response = session.send(Outgoing::new(Method::GET, url.clone())).await?;
+                if !response.status().is_success() {
+                    return Err(answer::refusal(&Method::GET, response).await);
+                }
+                let next = next_page(&url, response.headers());
+                let text = answer::body(response, MAX_TAG_PAGE, "list of tags").await?;
+                let page: Page = serde_json::from_slice(&text)
+                    .map_err(|e| malformed(&Method::GET, &url, format!("list of tags: {e}")))?;
+                all.extend(page.tags.unwrap_or_default().into_iter().filter(|t| is_tag(t)));
+                if all.len() > MAX_TAGS {
+                    return Err(RegistryError::TooLarge { what: "list of tags".into(), limit: MAX_TAGS });
+                }
+                match next {
+                    Some(next) => url = next,
+                    None => return Ok(all),
+                }
+            }
+            Err(RegistryError::TooLarge { what: "pages of tags".into(), limit: MAX_TAG_PAGES })
+        })
+        .await
+    }
+
+    /// A blob's answer from `offset` on; the status is 200 or 206.
+    pub(crate) async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Response, RegistryError> {
+        let path = format!("/v2/{}/blobs/{digest}", self.inner.path);
+        self.over_endpoints(async |session: Arc<Session>| {
+            let mut request = Outgoing::new(Method::GET, session.url(&path)?);
+            if offset > 0
+                && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+            {
+                request.headers.insert(RANGE, range);
+            }
+            let response = session.send(request).await?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            Err(answer::refusal(&Method::GET, response).await)
+        })
+        .await
+    }
+
+    fn manifest_path(&self, target: &Target) -> Result<String, RegistryError> {
+        if let Target::Tag(tag) = target
+            && !is_tag(tag)
+        {
+            return Err(RegistryError::Settings(format!("{tag:?} is no tag")));
+        }
+        Ok(format!("/v2/{}/manifests/{target}", self.inner.path))
+    }
+
+    async fn get_manifest(
+        &self,
+        session: &Session,
+        path: &str,
+        target: &Target,
+        expected: Option<&Descriptor>,
+    ) -> Result<FetchedManifest, RegistryError> {
+        let url = session.url(path)?;
+        let response = session.send(manifest_request(Method::GET, url.clone())).await?;
+        if !response.status().is_success() {
+            return Err(answer::refusal(&Method::GET, response).await);
+        }
+        let announced = digest_header(response.headers());
+        let content_type = content_type(response.headers());
+        let bytes = answer::body(response, MAX_MANIFEST, "manifest").await?;
+        let wanted = match target {
+            Target::Digest(digest) => digest.clone(),
+            Target::Tag(_) => announced.unwrap_or_else(|| Digest::sha256(&bytes)),
+        };
+        let actual = Digest::of(wanted.algorithm(), &bytes);
+        if actual != wanted {
+            return Err(RegistryError::DigestMismatch { expected: wanted, actual });
+        }
+        let size = bytes.len() as u64;
+        if let Some(expected) = expected.filter(|e| e.size != size) {
+            return Err(RegistryError::SizeMismatch {
+                digest: wanted,
+                expected: expected.size,
+                actual: size,
+            });
+        }
+        let hint = expected.map_or(content_type.as_str(), |e| e.media_type.as_str());
+        let manifest = Manifest::parse(hint, &bytes)?;
+        let descriptor = Descriptor::new(manifest.media_type(), wanted, size);
+        Ok(FetchedManifest { descriptor, bytes, manifest })
+    }
+
+    /// Runs `act` at the endpoint that served last, then at those after it while going on makes sense: after any
+    /// failure of a mirror, and from HTTPS to the plain HTTP of the same host when no TLS was to be had.
+    async fn over_endpoints<T, F>(&self, act: F) -> Result<T, RegistryError>
+    where
+        F: AsyncFn(Arc<Session>) -> Result<T, RegistryError>,
+    {
+        let inner = &*self.inner;
+        let config = inner.shared.transport.config();
+        let endpoints = inner.endpoints.get_or_init(|| endpoints(config, &inner.domain)).await;
+        let start = inner.preferred.load(Ordering::Relaxed);
+        for (index, endpoint) in endpoints.iter().enumerate().skip(start) {
+            let is_last = index + 1 == endpoints.len();
+            let session = match self.session(index, endpoint).await {
+                Ok(session) => session,
+                Err(error)
+                    if is_last || !(endpoint.mirror || matches!(error, RegistryError::Transport { .. })) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::debug!(endpoint = %endpoint.base, %error, "trying the next endpoint");
+                    continue;
+                }
+            };
+            match act(session).await {
+                Err(error) if endpoint.mirror && !is_last => {
+                    tracing::debug!(endpoint = %endpoint.base, %error, "mirror does not serve, trying the next");
+                }
+                other => {
+                    inner.preferred.fetch_max(index, Ordering::Relaxed);
+                    return other;
+                }
+            }
+        }
+        Err(RegistryError::Settings(format!("no endpoints found for {}", inner.domain)))
+    }
+
+    /// The session at an endpoint; parallel callers share one ping.
+    async fn session(&self, index: usize, endpoint: &Endpoint) -> Result<Arc<Session>, RegistryError> {
+        let inner = &*self.inner;
+        let mut sessions = inner.sessions.lock().await;
+        if let Some(Some(known)) = sessions.get(index) {
+            return Ok(known.clone());
+        }
+        let scope = format!("repository:{}:pull", inner.path);
+        let credentials = inner.credentials.clone();
+        let made = Arc::new(Session::open(inner.shared.clone(), endpoint.clone(), scope, credentials).await?);
+        if sessions.len() <= index {
+            sessions.resize(index + 1, None);
+        }
+        sessions[index] = Some(made.clone());
+        Ok(made)
+    }
+}
+
+fn manifest_request(method: Method, url: Url) -> Outgoing {
+    let mut request = Outgoing::new(method, url);
+    for media_type in ACCEPTED {
+        request.headers.append(ACCEPT, HeaderValue::from_static(media_type));
+    }
+    request
+}
+
+fn digest_header(headers: &HeaderMap) -> Option<Digest> {
+    Digest::parse(headers.get(CONTENT_DIGEST)?.to_str().ok()?).ok()
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let text = headers.get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
+    text.split(';').next().unwrap_or_default().trim().to_owned()
+}
+
+/// The descriptor that the headers of a HEAD give, if they give all of it.
+fn described(response: &Response, target: &Target) -> Option<Descriptor> {
+    let headers = response.headers();
+    let digest = match target {
+        Target::Digest(digest) => digest.clone(),
+        Target::Tag(_) => digest_header(headers)?,
+    };
+    let size: u64 = headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let media_type = content_type(headers);
+    (size > 0 && media_types::is_manifest(&media_type)).then(|| Descriptor::new(&media_type, digest, size))
+}
+
+/// `Link: </v2/x/tags/list?n=…&last=…>; rel="next"` (RFC 8288), on the same origin.
+fn next_page(current: &Url, headers: &HeaderMap) -> Option<Url> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    if !parameters.contains("next") {
+        return None;
+    }
+    current.join(target).ok().filter(|next| next.origin() == current.origin())
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("domain", &self.inner.domain)
+            .field("path", &self.inner.path)
+            .finish()
+    }
+}

@@ -1,0 +1,208 @@
+//! One HTTP request with its redirects, without authentication logic.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+
+use crate::config::Config;
+use crate::endpoint::{authority, is_insecure};
+use crate::error::RegistryError;
+use crate::tls::{Trust, client_config};
+
+const MAX_REDIRECTS: usize = 10;
+
+/// A request to be sent; `authorization` never leaves the origin of `url`.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    /// A form body, encoded.
+    pub form: Option<String>,
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Outgoing {
+    pub fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), form: None, authorization: None }
+    }
+}
+
+/// The method as Go's texts spell it.
+pub(crate) fn spelled(method: &Method) -> &'static str {
+    match *method {
+        Method::HEAD => "Head",
+        Method::POST => "Post",
+        Method::PUT => "Put",
+        Method::PATCH => "Patch",
+        _ => "Get",
+    }
+}
+
+/// The URL without what may be secret: user information, and the query, which can hold a signature.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+pub(crate) struct Transport {
+    config: Config,
+    /// Verifies certificates against the system's authorities.
+    secure: Client,
+    /// Verifies nothing; for hosts listed as insecure.
+    insecure: Client,
+    /// Hosts that have certificates of their own.
+    own: Mutex<BTreeMap<String, Client>>,
+}
+
+impl Transport {
+    pub fn new(config: Config) -> Result<Arc<Self>, RegistryError> {
+        let secure = client(&config, &Trust::System)?;
+        let insecure = client(&config, &Trust::Anyone)?;
+        Ok(Arc::new(Self { config, secure, insecure, own: Mutex::default() }))
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sends the request and follows redirects of reads.
+    pub async fn send(&self, request: &Outgoing) -> Result<Response, RegistryError> {
+        let origin = request.url.origin();
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let client = self.client_for(&url).await?;
+            let mut builder =
+                client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            if let Some(form) = &request.form {
+                builder =
+                    builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+            }
+            if let Some(authorization) = request.authorization.as_ref().filter(|_| url.origin() == origin) {
+                builder = builder.header(AUTHORIZATION, authorization.clone());
+            }
+            let response = builder.send().await.map_err(|e| broken(&request.method, &url, &e))?;
+            match redirected(request, &url, &response)? {
+                Some(target) => url = target,
+                None => return Ok(response),
+            }
+        }
+        Err(RegistryError::Redirect {
+            from: shown(&request.url),
+            to: shown(&url),
+            reason: "there were ten before it",
+        })
+    }
+
+    async fn client_for(&self, url: &Url) -> Result<Client, RegistryError> {
+        let host = authority(url);
+        let insecure = is_insecure(&self.config, &host).await;
+        if url.scheme() == "http" && !insecure {
+            return Err(RegistryError::PlainHttp { url: shown(url) });
+        }
+        let Some(folder) = self.config.certificates.as_ref().map(|f| f.join(&host)).filter(|f| f.is_dir())
+        else {
+            return Ok(if insecure { self.insecure.clone() } else { self.secure.clone() });
+        };
+        if let Some(known) = self.own.lock().unwrap_or_else(PoisonError::into_inner).get(&host) {
+            return Ok(known.clone());
+        }
+        let made = client(&self.config, &Trust::Folder(&folder))?;
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(host, made.clone());
+        Ok(made)
+    }
+}
+
+fn client(config: &Config, trust: &Trust<'_>) -> Result<Client, RegistryError> {
+    Client::builder()
+        .user_agent(&config.user_agent)
+        .redirect(redirect::Policy::none())
+        .connect_timeout(config.connect_timeout)
+        .read_timeout(config.read_timeout)
+        .referer(false)
+        .tls_backend_preconfigured(client_config(trust)?)
+        .build()
+        .map_err(|e| RegistryError::Settings(e.to_string()))
+}
+
+/// Where a redirect leads, if it may be followed.
+fn redirected(request: &Outgoing, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
+    let follows = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    if !follows || !matches!(request.method, Method::GET | Method::HEAD) {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
+    let refused = |to: &str, reason| RegistryError::Redirect { from: shown(from), to: to.to_owned(), reason };
+    let location = location.ok_or_else(|| refused("", "it has no location"))?;
+    let target = from.join(location).map_err(|_| refused("", "its location is no URL"))?;
+    match target.scheme() {
+        "https" => Ok(Some(target)),
+        "http" if from.scheme() == "http" => Ok(Some(target)),
+        "http" => Err(refused(&shown(&target), "it gives up TLS")),
+        _ => Err(refused(&shown(&target), "it leaves HTTP")),
+    }
+}
+
+/// A request that got no answer, in the words of Go's net package.
+pub(crate) fn broken(method: &Method, url: &Url, error: &reqwest::Error) -> RegistryError {
+    RegistryError::Transport { method: spelled(method), url: shown(url), reason: reason(url, error) }
+}
+
+fn reason(url: &Url, error: &reqwest::Error) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let address = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+    let mut innermost = String::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        innermost = cause.to_string();
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return match tls {
+                    rustls::Error::InvalidMessage(_) => {
+                        "http: server gave HTTP response to HTTPS client".to_owned()
+                    }
+                    other => format!("tls: {other}"),
+                };
+            }
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    return format!("dial tcp {address}: connect: connection refused");
+                }
+                io::ErrorKind::NetworkUnreachable => {
+                    return format!("dial tcp {address}: connect: network is unreachable");
+                }
+                io::ErrorKind::HostUnreachable => {
+                    return format!("dial tcp {address}: connect: no route to host");
+                }
+                _ => {}
+            }
+        }
+        if innermost.starts_with("dns error") || innermost.contains("failed to lookup address") {
+            return format!("dial tcp: lookup {host}: no such host");
+        }
+        source = cause.source();
+    }
+    if error.is_timeout() {
+        return if error.is_connect() {
+            format!("dial tcp {address}: i/o timeout")
+        } else {
+            "i/o timeout".to_owned()
+        };
+    }
+    if innermost.is_empty() { "connection failed".to_owned() } else { innermost }
+}
