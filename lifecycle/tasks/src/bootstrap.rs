@@ -54,9 +54,10 @@ impl BootstrapError {
         match self {
             BootstrapError::Spawn { source, .. } => Kind::of_io(source),
             BootstrapError::TimedOut { .. } => Kind::DeadlineExceeded,
-            BootstrapError::Endpoint { source: EndpointError::Version(_) | EndpointError::Protocol(_), .. } => {
-                Kind::Unimplemented
-            }
+            BootstrapError::Endpoint {
+                source: EndpointError::Version(_) | EndpointError::Protocol(_),
+                ..
+            } => Kind::Unimplemented,
             _ => Kind::Unknown,
         }
     }

@@ -167,7 +167,8 @@ impl ShimClient {
         namespace.set_key(NAMESPACE_HEADER.into());
         namespace.set_value(self.connection.namespace.clone());
         envelope.set_metadata(vec![namespace]);
-        let answer = self.connection.client.request(envelope).await.map_err(|error| refused(method, error))?;
+        let answer =
+            self.connection.client.request(envelope).await.map_err(|error| refused(method, error))?;
         A::decode(answer.payload.as_slice())
             .map_err(|error| CallError::Malformed { method, reason: error.to_string() })
     }
@@ -226,7 +227,8 @@ async fn dial(address: &Address) -> io::Result<UnixStream> {
         Address::Path(path) if path.as_os_str().len() <= MAX_SOCKET_PATH => connect(path).await,
         Address::Path(path) => {
             let folder = path.parent().unwrap_or(Path::new("/"));
-            let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let folder =
+                rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             let name = path.file_name().unwrap_or_default();
             let number = std::os::fd::AsRawFd::as_raw_fd(&folder.as_fd());
             connect(&Path::new("/proc/self/fd").join(number.to_string()).join(name)).await

@@ -63,7 +63,9 @@ impl Tasks {
         match task.call::<_, ()>("Shutdown", &request, limits::SHUTDOWN).await {
             // a shim may be gone before it has answered
             Ok(()) | Err(CallError::Closed) => {}
-            Err(error) => tracing::warn!(id, namespace, %error, "shim does not shut down and may be left behind"),
+            Err(error) => {
+                tracing::warn!(id, namespace, %error, "shim does not shut down and may be left behind")
+            }
         }
         task.unlink();
         if let Err(error) = blocking(&task.bundle, Bundle::remove).await {

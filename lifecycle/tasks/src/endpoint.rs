@@ -135,7 +135,10 @@ mod tests {
         assert_eq!(Endpoint::parse(b" \n"), Err(EndpointError::Empty));
         assert_eq!(Endpoint::parse(b"io.containerd.runc.v2: oops"), Err(EndpointError::Unreadable));
         assert_eq!(Endpoint::parse(b"unix://relative"), Err(EndpointError::Unreadable));
-        assert_eq!(Endpoint::parse(br#"{"version":9,"address":"unix:///a","protocol":"ttrpc"}"#), Err(EndpointError::Version(9)));
+        assert_eq!(
+            Endpoint::parse(br#"{"version":9,"address":"unix:///a","protocol":"ttrpc"}"#),
+            Err(EndpointError::Version(9))
+        );
         assert_eq!(
             Endpoint::parse(br#"{"version":3,"address":"unix:///a","protocol":"grpc"}"#),
             Err(EndpointError::Protocol("grpc".into()))

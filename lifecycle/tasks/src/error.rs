@@ -65,7 +65,9 @@ impl TaskError {
             TaskError::Container(error) => error.kind,
             TaskError::NoTask(_) | TaskError::Lost(_) => Kind::NotFound,
             TaskError::Exists(_) | TaskError::ExecExists(_) => Kind::AlreadyExists,
-            TaskError::TaskId { .. } | TaskError::ExecId { .. } | TaskError::NoExecId => Kind::InvalidArgument,
+            TaskError::TaskId { .. } | TaskError::ExecId { .. } | TaskError::NoExecId => {
+                Kind::InvalidArgument
+            }
             TaskError::Unsupported(_) => Kind::Unimplemented,
             TaskError::Bundle(error) => error.kind(),
             TaskError::Runtime(error) | TaskError::InfoRuntime(error) => error.kind(),

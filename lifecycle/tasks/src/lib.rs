@@ -35,3 +35,5 @@ pub use tasks::{Config, Container, Containers, Tasks};
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,7 @@
 
 use lifecycle_events::{Envelope, PublishError};
 use prost::Message;
-use wharf_containerd::containerd::events::{
-    TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart,
-};
+use wharf_containerd::containerd::events::{TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart};
 
 use crate::process::Exit;
 use crate::tasks::Tasks;

@@ -1,7 +1,7 @@
 //! What clients do with a task that exists.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -265,15 +265,5 @@ impl Tasks {
             task.learn(exec).await?;
         }
         Ok(task)
-    }
-
-    /// Waits until `holds` is true of a task, for tests.
-    #[cfg(test)]
-    pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        while !holds() {
-            assert!(tokio::time::Instant::now() < deadline, "condition never held");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 }
