@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::omit;
 
 /// Docker's `events.Message`, with the three lower-case fields that API versions up to 1.51 repeat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Message {
     #[serde(skip_serializing_if = "omit::zero")]
     pub status: String,
@@ -29,7 +30,8 @@ pub struct Message {
 }
 
 /// What it happened to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Actor {
     #[serde(rename = "ID")]
     pub id: String,

@@ -24,7 +24,7 @@ pub struct ExecCreate {
 }
 
 /// Body of `POST /exec/{id}/start`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ExecStart {
     pub detach: bool,
@@ -34,8 +34,8 @@ pub struct ExecStart {
 }
 
 /// Answer of `GET /exec/{id}/json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct ExecInspect {
     #[serde(rename = "ID")]
     pub id: String,
@@ -55,7 +55,8 @@ pub struct ExecInspect {
 }
 
 /// What an exec runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExecProcess {
     pub tty: bool,
     pub entrypoint: String,

@@ -1,16 +1,17 @@
 //! `GET /containers/{id}/json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Config, HostConfig, MountPoint, NetworkSettings};
 use crate::omit;
 use crate::time::Time;
 
 /// Docker's `container.InspectResponse`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Inspect {
     pub id: String,
     pub created: Time,
@@ -45,10 +46,10 @@ pub struct Inspect {
 }
 
 /// `State` of inspect.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct State {
-    pub status: &'static str,
+    pub status: Cow<'static, str>,
     pub running: bool,
     pub paused: bool,
     pub restarting: bool,
@@ -60,11 +61,33 @@ pub struct State {
     pub error: String,
     pub started_at: Time,
     pub finished_at: Time,
+    #[serde(skip_serializing_if = "omit::none")]
+    pub health: Option<Health>,
+}
+
+/// How the container's health check went.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Health {
+    /// `starting`, `healthy`, `unhealthy`, `none`.
+    pub status: String,
+    pub failing_streak: i64,
+    pub log: Option<Vec<HealthcheckResult>>,
+}
+
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct HealthcheckResult {
+    pub start: Time,
+    pub end: Time,
+    pub exit_code: i64,
+    pub output: String,
 }
 
 /// Where the root filesystem is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct GraphDriver {
     pub data: Option<BTreeMap<String, String>>,
     pub name: String,

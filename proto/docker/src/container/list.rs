@@ -1,15 +1,16 @@
 //! `GET /containers/json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{EndpointSettings, MountPoint};
 use crate::omit;
 
 /// Docker's `container.Summary`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Summary {
     pub id: String,
     pub names: Vec<String>,
@@ -25,7 +26,7 @@ pub struct Summary {
     #[serde(skip_serializing_if = "omit::none")]
     pub size_root_fs: Option<u64>,
     pub labels: BTreeMap<String, String>,
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     pub status: String,
     pub host_config: HostConfigSummary,
     pub network_settings: NetworksOnly,
@@ -33,8 +34,8 @@ pub struct Summary {
 }
 
 /// The part of the host configuration that lists show.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct HostConfigSummary {
     pub network_mode: String,
     #[serde(skip_serializing_if = "omit::none")]
@@ -42,15 +43,15 @@ pub struct HostConfigSummary {
 }
 
 /// The networks, and nothing else of the network settings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct NetworksOnly {
     pub networks: BTreeMap<String, EndpointSettings>,
 }
 
 /// An open port.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Port {
     #[serde(rename = "IP", skip_serializing_if = "omit::zero")]
     pub ip: String,

@@ -16,7 +16,7 @@ pub use host_config::{
     DeviceMapping, DeviceRequest, HostConfig, LogConfig, RestartPolicy, ThrottleDevice, Ulimit, UpdateBody,
     WeightDevice,
 };
-pub use inspect::{GraphDriver, Inspect, State};
+pub use inspect::{GraphDriver, Health, HealthcheckResult, Inspect, State};
 pub use list::{HostConfigSummary, NetworksOnly, Port, Summary};
 pub use mount::{BindOptions, Driver, ImageOptions, Mount, MountPoint, TmpfsOptions, VolumeOptions};
 pub use network::{
