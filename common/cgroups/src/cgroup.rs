@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::error::CgroupError;
 use crate::file::{open, put, read_at, write_at};
 use crate::hierarchy::{Hierarchies, Hierarchy, Mode, open_dir};
+use crate::lexical::clean;
 use crate::plan::{Paths, Plan};
 
 /// How long a cgroup may stay busy after its last process has gone.
@@ -111,6 +112,39 @@ impl Cgroup {
             (true, false) => Mode::Legacy,
         };
         Ok(Cgroup { mode, dirs, existed: true })
+    }
+
+    /// Opens the directories that process `pid` is in, whoever made them. Hierarchies that are not mounted, and paths
+    /// outside the mount, are left out.
+    ///
+    /// Not for [`Cgroup::delete`] or [`Cgroup::kill`]: the directories may be shared with others.
+    pub fn of_pid(h: &Hierarchies, pid: i32) -> Result<Cgroup, CgroupError> {
+        let file = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let text = std::fs::read_to_string(&file).map_err(|source| CgroupError::Io {
+            act: "read",
+            path: file,
+            source,
+        })?;
+        let mut paths = Paths::default();
+        for line in text.lines() {
+            let Some((names, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
+                continue;
+            };
+            // a removed cgroup has this ending
+            let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+            let listed: Vec<&str> = names.split(',').filter(|n| !n.is_empty()).collect();
+            let Some(hierarchy) = h.all().iter().find(|h| h.controllers == listed) else { continue };
+            let directory: PathBuf = std::iter::once(hierarchy.point.as_path())
+                .chain(clean(path).into_iter().map(Path::new))
+                .collect();
+            if listed.is_empty() {
+                paths.0.insert(String::new(), directory.clone());
+            }
+            for name in listed {
+                paths.0.insert(name.to_owned(), directory.clone());
+            }
+        }
+        Cgroup::from_paths(&paths)
     }
 
     /// The directories that are open, for the state file.

@@ -78,6 +78,8 @@ fn root_a_cgroup_is_made_filled_listed_and_removed() {
     assert_eq!(cgroup.procs().unwrap(), [child.id() as i32]);
     let text = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     assert!(text.lines().all(|l| l.contains("/wharf-test-")), "{text}");
+    let found = Cgroup::of_pid(&h, child.id() as i32).unwrap();
+    assert_eq!((found.paths(), found.mode()), (cgroup.paths(), h.mode()));
     cgroup.kill().unwrap();
     assert!(!child.wait().unwrap().success());
     let again = Cgroup::from_paths(&cgroup.paths()).unwrap();
