@@ -1,6 +1,7 @@
 //! One repository of a registry: what its tags are, its manifests and its blobs.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -39,6 +40,9 @@ impl fmt::Display for Target {
         }
     }
 }
+
+/// One try at one endpoint.
+type Attempt<'f, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'f>>;
 
 /// A manifest as the registry stores it, verified against its digest.
 #[derive(Clone, Debug)]
@@ -89,15 +93,18 @@ impl Repository {
     /// as a pull.
     pub async fn resolve(&self, target: &Target) -> Result<Descriptor, RegistryError> {
         let path = self.manifest_path(target)?;
-        self.over_endpoints(async |session: Arc<Session>| {
-            let response = session.send(manifest_request(Method::HEAD, session.url(&path)?)).await?;
-            if response.status().is_success()
-                && let Some(descriptor) = described(&response, target)
-            {
-                return Ok(descriptor);
-            }
-            // a HEAD has no body to say why, and some registries leave the headers out
-            self.get_manifest(&session, &path, target, None).await.map(|m| m.descriptor)
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move {
+                let response = session.send(manifest_request(Method::HEAD, session.url(path)?)).await?;
+                if response.status().is_success()
+                    && let Some(descriptor) = described(&response, target)
+                {
+                    return Ok(descriptor);
+                }
+                // a HEAD has no body to say why, and some registries leave the headers out
+                self.get_manifest(&session, path, target, None).await.map(|m| m.descriptor)
+            })
         })
         .await
     }
@@ -105,8 +112,9 @@ impl Repository {
     /// The manifest behind a tag or digest.
     pub async fn manifest(&self, target: &Target) -> Result<FetchedManifest, RegistryError> {
         let path = self.manifest_path(target)?;
-        self.over_endpoints(async |session: Arc<Session>| {
-            self.get_manifest(&session, &path, target, None).await
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move { self.get_manifest(&session, path, target, None).await })
         })
         .await
     }
@@ -115,9 +123,10 @@ impl Repository {
     pub async fn manifest_of(&self, descriptor: &Descriptor) -> Result<FetchedManifest, RegistryError> {
         let target = Target::Digest(descriptor.digest.clone());
         let path = self.manifest_path(&target)?;
-        let expected = Some(descriptor);
-        self.over_endpoints(async |session: Arc<Session>| {
-            self.get_manifest(&session, &path, &target, expected).await
+        let (target, expected) = (&target, Some(descriptor));
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move { self.get_manifest(&session, path, target, expected).await })
         })
         .await
     }
@@ -151,28 +160,31 @@ impl Repository {
             tags: Option<Vec<String>>,
         }
         let path = format!("/v2/{}/tags/list?n=1000", self.inner.path);
-        self.over_endpoints(async |session: Arc<Session>| {
-            let mut url = session.url(&path)?;
-            let mut all = Vec::new();
-            for _ in 0..MAX_TAG_PAGES {
-                let response = session.send(Outgoing::new(Method::GET, url.clone())).await?;
-                if !response.status().is_success() {
-                    return Err(answer::refusal(&Method::GET, response).await);
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move {
+                let mut url = session.url(path)?;
+                let mut all = Vec::new();
+                for _ in 0..MAX_TAG_PAGES {
+                    let response = session.send(Outgoing::new(Method::GET, url.clone())).await?;
+                    if !response.status().is_success() {
+                        return Err(answer::refusal(&Method::GET, response).await);
+                    }
+                    let next = next_page(&url, response.headers());
+                    let text = answer::body(response, MAX_TAG_PAGE, "list of tags").await?;
+                    let page: Page = serde_json::from_slice(&text)
+                        .map_err(|e| malformed(&Method::GET, &url, format!("list of tags: {e}")))?;
+                    all.extend(page.tags.unwrap_or_default().into_iter().filter(|t| is_tag(t)));
+                    if all.len() > MAX_TAGS {
+                        return Err(RegistryError::TooLarge { what: "list of tags".into(), limit: MAX_TAGS });
+                    }
+                    match next {
+                        Some(next) => url = next,
+                        None => return Ok(all),
+                    }
                 }
-                let next = next_page(&url, response.headers());
-                let text = answer::body(response, MAX_TAG_PAGE, "list of tags").await?;
-                let page: Page = serde_json::from_slice(&text)
-                    .map_err(|e| malformed(&Method::GET, &url, format!("list of tags: {e}")))?;
-                all.extend(page.tags.unwrap_or_default().into_iter().filter(|t| is_tag(t)));
-                if all.len() > MAX_TAGS {
-                    return Err(RegistryError::TooLarge { what: "list of tags".into(), limit: MAX_TAGS });
-                }
-                match next {
-                    Some(next) => url = next,
-                    None => return Ok(all),
-                }
-            }
-            Err(RegistryError::TooLarge { what: "pages of tags".into(), limit: MAX_TAG_PAGES })
+                Err(RegistryError::TooLarge { what: "pages of tags".into(), limit: MAX_TAG_PAGES })
+            })
         })
         .await
     }
@@ -180,18 +192,21 @@ impl Repository {
     /// A blob's answer from `offset` on; the status is 200 or 206.
     pub(crate) async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Response, RegistryError> {
         let path = format!("/v2/{}/blobs/{digest}", self.inner.path);
-        self.over_endpoints(async |session: Arc<Session>| {
-            let mut request = Outgoing::new(Method::GET, session.url(&path)?);
-            if offset > 0
-                && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
-            {
-                request.headers.insert(RANGE, range);
-            }
-            let response = session.send(request).await?;
-            if response.status().is_success() {
-                return Ok(response);
-            }
-            Err(answer::refusal(&Method::GET, response).await)
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move {
+                let mut request = Outgoing::new(Method::GET, session.url(path)?);
+                if offset > 0
+                    && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+                {
+                    request.headers.insert(RANGE, range);
+                }
+                let response = session.send(request).await?;
+                if response.status().is_success() {
+                    return Ok(response);
+                }
+                Err(answer::refusal(&Method::GET, response).await)
+            })
         })
         .await
     }
@@ -244,9 +259,9 @@ impl Repository {
 
     /// Runs `act` at the endpoint that served last, then at those after it while going on makes sense: after any
     /// failure of a mirror, and from HTTPS to the plain HTTP of the same host when no TLS was to be had.
-    async fn over_endpoints<T, F>(&self, act: F) -> Result<T, RegistryError>
+    async fn over_endpoints<'f, T, F>(&self, act: F) -> Result<T, RegistryError>
     where
-        F: AsyncFn(Arc<Session>) -> Result<T, RegistryError>,
+        F: Fn(Arc<Session>) -> Attempt<'f, T> + Send + Sync,
     {
         let inner = &*self.inner;
         let config = inner.shared.transport.config();

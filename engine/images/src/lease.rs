@@ -1,0 +1,64 @@
+//! A lease for as long as an operation runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine_backend::{Backend, BackendError, Labels, Lease};
+
+/// An operation that outlives its daemon leaves its lease to the collector after this long.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other operation of this machine uses.
+pub(crate) fn unique(prefix: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{prefix}-{now}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Holds a lease; given back when done, or in the background when dropped early.
+pub(crate) struct LeaseGuard {
+    backend: Backend,
+    lease: Option<Lease>,
+    known: Lease,
+}
+
+impl LeaseGuard {
+    pub async fn take(backend: &Backend, purpose: &str) -> Result<Self, BackendError> {
+        let lease = backend.lease_create(&unique(purpose), &Labels::new(), Some(LIFETIME)).await?;
+        Ok(Self { backend: backend.clone(), known: lease.clone(), lease: Some(lease) })
+    }
+
+    pub fn lease(&self) -> &Lease {
+        &self.known
+    }
+
+    /// Gives the lease back. Nothing hangs on a failure: the lease expires.
+    pub async fn release(mut self) {
+        if let Some(lease) = self.lease.take() {
+            give_back(&self.backend, &lease, false).await;
+        }
+    }
+
+    /// Gives the lease back and waits until the daemon has collected what it alone held.
+    pub async fn discard(mut self) {
+        if let Some(lease) = self.lease.take() {
+            give_back(&self.backend, &lease, true).await;
+        }
+    }
+}
+
+async fn give_back(backend: &Backend, lease: &Lease, sync: bool) {
+    if let Err(error) = backend.lease_delete(lease, sync).await {
+        tracing::warn!(lease = lease.id(), %error, "lease is left to expire");
+    }
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let backend = self.backend.clone();
+        runtime.spawn(async move { give_back(&backend, &lease, false).await });
+    }
+}

@@ -1,0 +1,7 @@
+//! The image service on a real containerd.
+
+mod loading;
+mod pulling;
+mod registry;
+mod samples;
+mod stack;
