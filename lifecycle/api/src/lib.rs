@@ -1,7 +1,30 @@
 //! containerd's gRPC services on the lifecycle domain: decode, call, map the error, encode.
 
 // storage: namespaces, content, images, snapshots, diff, leases, containers
+mod containers;
+mod content;
+mod diff;
+mod images;
+mod leases;
+mod namespaces;
+mod snapshots;
+mod storage;
+mod wire;
+
+pub use storage::{OpenError, Storage};
 
 // running: events, tasks, introspection, version, assembly
+mod events;
+mod identity;
+mod introspection;
+mod listen;
 mod request;
+mod server;
 mod status;
+mod tasks;
+mod ttrpc;
+mod version;
+
+pub use listen::{ListenError, SocketConfig};
+pub use server::{ServeError, Settings, serve};
+pub use version::{REVISION, VERSION};

@@ -1,3 +1,116 @@
-//! wharf-lifecycled: the container lifecycle daemon
+//! wharf-lifecycled: the container lifecycle daemon.
 
-fn main() {}
+mod config;
+mod flags;
+mod notify;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use config::Config;
+use flags::{Command, ConfigCommand, Flags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Threads that serve: requests cost little, blobs are moved on threads of their own.
+const WORKERS: usize = 2;
+/// Threads for files and databases, made when needed.
+const BLOCKING: usize = 32;
+/// Open files, enough for thirty thousand shims.
+const DESCRIPTORS: u64 = 65_536;
+
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wharf-lifecycled: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    if let Some(Command::Config(command)) = flags.command {
+        return show(command, flags);
+    }
+    let config = flags.config()?;
+    log_to_stderr(&config)?;
+    prepare_process(&config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_name("lifecycled")
+        .enable_all()
+        .build()
+        .context("start the async runtime")?
+        .block_on(serve(&config))
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    // a log that nobody reads any more must not end the daemon
+    let _pipe = signal(SignalKind::pipe()).context("ignore SIGPIPE")?;
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("shutting down, tasks go on");
+    };
+    let ready = || {
+        tracing::info!(
+            version = lifecycle_api::VERSION,
+            address = %config.grpc.address.display(),
+            root = %config.root.display(),
+            "serving"
+        );
+        if let Err(error) = notify::ready() {
+            tracing::warn!(%error, "failed to notify the service manager");
+        }
+    };
+    lifecycle_api::serve(config.settings(), ready, shutdown).await?;
+    Ok(())
+}
+
+fn show(command: ConfigCommand, flags: &Flags) -> anyhow::Result<()> {
+    let config = match command {
+        ConfigCommand::Default => Config::default().validate()?,
+        ConfigCommand::Dump => flags.config()?,
+        ConfigCommand::Check => {
+            flags.config()?;
+            return Ok(());
+        }
+    };
+    print!("{}", toml::to_string(&config).context("print configuration")?);
+    Ok(())
+}
+
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let level = config::level(&config.debug.level)?;
+    // the libraries' own debugging drowns ours
+    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    Ok(())
+}
+
+/// Two descriptors are needed for each shim, and the usual soft limit is 1024. Not raised to the hard one: shims
+/// inherit it, and programs in containers that close every possible descriptor would take seconds.
+fn prepare_process(config: &Config) -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
+    let raised = Rlimit { current: Some(wanted.max(limit.current.unwrap_or(u64::MAX))), ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "failed to raise the limit of open files");
+    }
+    if config.oom_score != 0 {
+        std::fs::write("/proc/self/oom_score_adj", config.oom_score.to_string())
+            .with_context(|| format!("set oom_score to {}", config.oom_score))?;
+    }
+    Ok(())
+}

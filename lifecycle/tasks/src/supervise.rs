@@ -1,5 +1,6 @@
 //! Noticing that a shim is gone, and cleaning up after it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use wharf_containerd::to_any;
 use crate::bundle::Bundle;
 use crate::client::ShimClient;
 use crate::create::blocking;
+use crate::endpoint::{Address, Endpoint};
 use crate::process::Exit;
 use crate::task::Task;
 use crate::tasks::Tasks;
@@ -69,6 +71,7 @@ impl Tasks {
             // what was known before stands
             processes.init.exit().unwrap_or(exit)
         };
+        remove_stale_socket(&task.endpoint).await;
         self.announce_exit(task, exit);
         let deleted = TaskDelete {
             container_id: id.into(),
@@ -105,6 +108,18 @@ impl Tasks {
         if let Err(error) = self.shared.exchange.publish(namespace, topic, to_any(name, event)) {
             tracing::error!(namespace, topic, %error, "failed to publish event");
         }
+    }
+}
+
+/// Removes the socket of a shim that did not get to do so. One that is served, by a shim of several containers,
+/// stays.
+async fn remove_stale_socket(endpoint: &Endpoint) {
+    if let Address::Path(path) = &endpoint.address
+        && let Err(error) = tokio::net::UnixStream::connect(path).await
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
+        // what is left costs nothing but a name
+        let _ = std::fs::remove_file(path);
     }
 }
 

@@ -1,0 +1,102 @@
+//! The parts of this daemon under the names containerd gives its plugins.
+
+use std::path::Path;
+
+use wharf_containerd::containerd::services::introspection::v1::Plugin;
+use wharf_containerd::containerd::types::Platform as WirePlatform;
+use wharf_vocab::Platform;
+
+const GRPC: &str = "io.containerd.grpc.v1";
+const SERVICE: &str = "io.containerd.service.v1";
+const RUNTIME: &str = "io.containerd.runtime.v2";
+
+/// The gRPC services, each with the domain service behind it.
+const SERVICES: [(&str, Option<&str>); 12] = [
+    ("containers", Some("containers-service")),
+    ("content", Some("content-service")),
+    ("diff", Some("diff-service")),
+    ("events", None),
+    ("healthcheck", None),
+    ("images", Some("images-service")),
+    ("introspection", Some("introspection-service")),
+    ("leases", Some("leases-service")),
+    ("namespaces", Some("namespaces-service")),
+    ("snapshots", Some("snapshots-service")),
+    ("tasks", Some("tasks-service")),
+    ("version", None),
+];
+
+/// Whether a plugin answers questions about runtimes.
+pub(super) fn is_task_runtime(kind: &str, id: &str) -> bool {
+    kind == RUNTIME && id == "task"
+}
+
+/// All parts, in the order in which they depend on each other.
+pub(super) fn list(root: &Path) -> Vec<Plugin> {
+    let mut plugins = vec![
+        plugin("io.containerd.content.v1", "content", &[]),
+        on_host(exporting(
+            plugin("io.containerd.snapshotter.v1", "overlayfs", &[]),
+            "root",
+            &root.join("snapshots/overlay"),
+        )),
+        plugin(
+            "io.containerd.metadata.v1",
+            "bolt",
+            &["io.containerd.content.v1", "io.containerd.snapshotter.v1"],
+        ),
+        plugin("io.containerd.gc.v1", "scheduler", &["io.containerd.metadata.v1"]),
+        plugin("io.containerd.event.v1", "exchange", &[]),
+        on_host(plugin("io.containerd.differ.v1", "walking", &["io.containerd.metadata.v1"])),
+        on_host(plugin(RUNTIME, "task", &["io.containerd.event.v1", "io.containerd.metadata.v1"])),
+        plugin("io.containerd.ttrpc.v1", "events", &["io.containerd.event.v1"]),
+    ];
+    for (_, service) in SERVICES {
+        if let Some(service) = service {
+            plugins.push(plugin(SERVICE, service, &["io.containerd.metadata.v1"]));
+        }
+    }
+    for (id, service) in SERVICES {
+        let requires: &[&str] = if service.is_some() { &[SERVICE] } else { &[] };
+        plugins.push(plugin(GRPC, id, requires));
+    }
+    plugins
+}
+
+fn plugin(kind: &str, id: &str, requires: &[&str]) -> Plugin {
+    Plugin {
+        r#type: kind.into(),
+        id: id.into(),
+        requires: requires.iter().map(|r| r.to_string()).collect(),
+        ..Plugin::default()
+    }
+}
+
+/// A part that depends on the machine's platform.
+fn on_host(mut plugin: Plugin) -> Plugin {
+    let Platform { os, architecture, variant, .. } = Platform::host();
+    plugin.platforms.push(WirePlatform { os, architecture, variant, ..WirePlatform::default() });
+    plugin
+}
+
+fn exporting(mut plugin: Plugin, name: &str, path: &Path) -> Plugin {
+    plugin.exports.insert(name.into(), path.to_string_lossy().into_owned());
+    plugin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_find_the_parts_they_look_for() {
+        let plugins = list(Path::new("/r"));
+        let has = |kind: &str, id: &str| plugins.iter().find(|p| p.r#type == kind && p.id == id);
+        let snapshotter = has("io.containerd.snapshotter.v1", "overlayfs").expect("snapshotter");
+        assert_eq!(snapshotter.platforms[0].os, "linux");
+        assert_eq!(snapshotter.exports["root"], "/r/snapshots/overlay");
+        assert!(has(RUNTIME, "task").is_some_and(|p| !p.platforms.is_empty()));
+        assert!(has(GRPC, "tasks").is_some());
+        assert!(plugins.iter().all(|p| p.init_err.is_none()));
+    }
+}

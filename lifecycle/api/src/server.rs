@@ -1,0 +1,186 @@
+//! The server as a whole: opens the state, finds the tasks again, serves both sockets.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lifecycle_events::Exchange;
+use lifecycle_metadata::AnyValue;
+use lifecycle_tasks::{Config, Container, Containers, Daemon, LookupError, RecoverError, Runtimes, Tasks};
+use prost_types::Any;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::RoutesBuilder;
+use tonic::transport::Server;
+use wharf_containerd::containerd::services::events::v1::events_server::EventsServer;
+use wharf_containerd::containerd::services::introspection::v1::introspection_server::IntrospectionServer;
+use wharf_containerd::containerd::services::tasks::v1::tasks_server::TasksServer;
+use wharf_containerd::containerd::services::version::v1::version_server::VersionServer;
+
+use crate::events::EventsService;
+use crate::identity::{self, IdentityError};
+use crate::introspection::IntrospectionService;
+use crate::listen::{ListenError, SocketConfig, listen};
+use crate::request::MAX_MESSAGE;
+use crate::storage::{OpenError, Storage};
+use crate::tasks::TasksService;
+use crate::ttrpc;
+use crate::version::{VERSION, VersionService};
+
+/// Under the root and the state folder, as in containerd.
+const TASKS_FOLDER: &str = "io.containerd.runtime.v2.task";
+
+/// Requests under way on one connection. A client waits for each of its containers with one of them.
+const MAX_STREAMS: u32 = 65_536;
+/// Bytes in flight before the receiver has to confirm: blobs and events pass in fewer round trips.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// What the server is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Survives the machine's restart.
+    pub root: PathBuf,
+    /// Does not.
+    pub state: PathBuf,
+    pub grpc: SocketConfig,
+    /// Where shims send events.
+    pub ttrpc: SocketConfig,
+    /// Shims are to be talkative too.
+    pub debug: bool,
+}
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error("make folder {path}: {source}")]
+    Folder { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("serve ttrpc: {0}")]
+    Ttrpc(#[source] ::ttrpc::Error),
+    #[error("serve grpc: {0}")]
+    Grpc(#[source] tonic::transport::Error),
+}
+
+/// Serves until `shutdown` resolves; `ready` is called once requests are answered.
+///
+/// Tasks go on when the server ends, however it ends.
+pub async fn serve(
+    settings: Settings,
+    ready: impl FnOnce(),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let exchange = Exchange::new();
+    // takes the lock on the root folder: everything after is this process's alone
+    let storage = Storage::open(&settings.root, exchange.clone())?;
+    let sockets = settings.state.join("s");
+    folder(&settings.state, 0o711)?;
+    folder(&sockets, 0o711)?;
+    let uuid = identity::of(&settings.root)?;
+    let config = Config {
+        root: settings.root.join(TASKS_FOLDER),
+        state: settings.state.join(TASKS_FOLDER),
+        daemon: Daemon {
+            address: settings.grpc.path.to_string_lossy().into_owned(),
+            ttrpc_address: settings.ttrpc.path.to_string_lossy().into_owned(),
+            socket_dir: sockets,
+            debug: settings.debug,
+            version: VERSION.into(),
+        },
+        runtimes: Runtimes::of_this_program(),
+    };
+    let records = Arc::new(Records(storage.clone()));
+    let tasks = Tasks::new(config, exchange.clone(), records);
+    // shims that kept events for us are heard from the first moment
+    let events = listen(&settings.ttrpc)?;
+    let mut events = ttrpc::serve(events, tasks.clone()).await.map_err(ServeError::Ttrpc)?;
+    // clients that come before the tasks are found again wait instead of being refused
+    let requests = listen(&settings.grpc)?;
+    let found = tasks.recover().await?;
+    tracing::info!(tasks = found.tasks, dead = found.dead, swept = found.swept, "tasks recovered");
+    let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root);
+    let mut routes = RoutesBuilder::default();
+    storage.add_to(&mut routes);
+    add_running(&mut routes, tasks, exchange, introspection).await;
+    ready();
+    let served = serve_grpc(requests, routes, shutdown).await;
+    events.disconnect().await;
+    served
+}
+
+async fn add_running(
+    routes: &mut RoutesBuilder,
+    tasks: Tasks,
+    exchange: Exchange,
+    introspection: IntrospectionService,
+) {
+    let events = EventsService { exchange, tasks: tasks.clone() };
+    let (_, health) = tonic_health::server::health_reporter();
+    routes
+        .add_service(
+            TasksServer::new(TasksService { tasks })
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            EventsServer::new(events)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(IntrospectionServer::new(introspection))
+        .add_service(VersionServer::new(VersionService))
+        .add_service(health);
+}
+
+async fn serve_grpc(
+    listener: UnixListener,
+    routes: RoutesBuilder,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let server = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .add_routes(routes.routes())
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    // not a graceful shutdown: waits and subscriptions would hold it up for as long as containers run
+    tokio::select! {
+        served = server => served.map_err(ServeError::Grpc),
+        () = shutdown => Ok(()),
+    }
+}
+
+fn folder(path: &Path, mode: u32) -> Result<(), ServeError> {
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode)
+        .recursive(true)
+        .create(path)
+        .map_err(|source| ServeError::Folder { path: path.into(), source })
+}
+
+/// Container records as tasks read them.
+struct Records(Storage);
+
+impl Containers for Records {
+    fn container(&self, namespace: &str, id: &str) -> Result<Container, LookupError> {
+        let record = self
+            .0
+            .container(namespace, id)
+            .map_err(|error| LookupError { kind: error.kind(), text: error.to_string() })?;
+        Ok(Container {
+            runtime: record.runtime.name,
+            runtime_options: record.runtime.options.map(any),
+            spec: record.spec.map(any),
+        })
+    }
+}
+
+fn any(value: AnyValue) -> Any {
+    Any { type_url: value.type_url, value: value.value }
+}
