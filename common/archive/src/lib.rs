@@ -1,1 +1,17 @@
-//! layers: tar apply and diff, whiteouts, compression, safe paths
+//! Layers: a compressed tar archive into a directory, in one streaming pass, with both digests.
+//!
+//! The archive is foreign data. Every path is resolved below the target by the kernel (`openat2` with
+//! `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`), nothing is ever followed in its last component, headers and names are
+//! bounded, and decompression happens in process.
+
+mod apply;
+mod compression;
+mod extract;
+mod tar;
+mod tree;
+
+pub use apply::{Applied, ApplyError, Limits, apply};
+pub use compression::{Compression, CompressionError, Decompressor};
+pub use extract::{ExtractError, Whiteouts};
+pub use tar::{Entry, EntryKind, TarError, TarReader};
+pub use tree::{TreeUsage, remove_tree, tree_usage};

@@ -1,1 +1,80 @@
-//! lifecycle records: namespaces, containers, images, leases, content and snapshot metadata, garbage collection
+//! The lifecycle daemon's records, in one database: namespaces, containers, images, leases, and what there is of
+//! content and snapshots; and the collector that removes what nothing refers to.
+//!
+//! Everything happens in a [`Scope`], which is an argument and never ambient. What is created in a scope with a
+//! lease belongs to the lease in the same transaction.
+
+mod collector;
+mod containers;
+mod content;
+mod dirty;
+mod error;
+mod fields;
+mod images;
+mod leases;
+mod namespaces;
+mod records;
+mod scope;
+mod snapshots;
+mod tables;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wharf_store::{Database, Schema, StoreError};
+
+pub use collector::{CollectError, Collector, Reclaim, Removed, Stats};
+pub use containers::Containers;
+pub use content::ContentRecords;
+pub use error::{MetadataError, Subject};
+pub use images::Images;
+pub use leases::Leases;
+pub use namespaces::Namespaces;
+pub use records::{
+    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime,
+    SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
+};
+pub use scope::Scope;
+pub use snapshots::{Commit, NewSnapshot, SnapshotRecords};
+
+/// The records of one daemon; cheap to clone.
+#[derive(Clone)]
+pub struct Metadata {
+    db: Database,
+    dirty: Arc<dirty::Dirty>,
+}
+
+impl Metadata {
+    /// Opens or creates `metadata.redb` in `root`, a directory that exists.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let db = Database::open(&root.join("metadata.redb"), Schema { name: "lifecycle", version: 1 })?;
+        Ok(Metadata { db, dirty: Arc::default() })
+    }
+
+    pub fn namespaces(&self) -> Namespaces<'_> {
+        Namespaces(self)
+    }
+
+    pub fn containers(&self) -> Containers<'_> {
+        Containers(self)
+    }
+
+    pub fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+
+    pub fn leases(&self) -> Leases<'_> {
+        Leases(self)
+    }
+
+    pub fn content(&self) -> ContentRecords<'_> {
+        ContentRecords(self)
+    }
+
+    pub fn snapshots(&self) -> SnapshotRecords<'_> {
+        SnapshotRecords(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! A layer as it comes from a registry, into a directory.
+//!
+//! One thread reads, hashes and decompresses, the other hashes and unpacks: two digests, one pass.
+
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rustix::io::Errno;
+use wharf_kinds::Kind;
+use wharf_vocab::{Algorithm, Digest, Digester};
+
+use crate::compression::{Compression, CompressionError, Decompressor};
+use crate::extract::{ExtractError, Extractor, Whiteouts};
+use crate::tar::{TarError, TarReader};
+
+/// Bytes handed from one thread to the other at a time.
+const CHUNK: usize = 256 << 10;
+
+/// Chunks on the way.
+const CHUNKS: usize = 4;
+
+/// Bounds of one archive.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Entries; each takes an inode and some time.
+    pub entries: u64,
+    /// Bytes of the uncompressed archive.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// Ten million entries, a tebibyte.
+    fn default() -> Self {
+        Limits { entries: 10_000_000, bytes: 1 << 40 }
+    }
+}
+
+/// What a layer was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub compression: Compression,
+    /// Digest and bytes of the stream as it came.
+    pub compressed: (Digest, u64),
+    /// Digest (the DiffID) and bytes of the archive.
+    pub uncompressed: (Digest, u64),
+    pub entries: u64,
+}
+
+/// Why a layer was not applied. The target is to be thrown away.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("open the target: {0}")]
+    Target(io::Error),
+    #[error("start a thread: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error("the archive has more than {0} bytes")]
+    TooLarge(u64),
+}
+
+impl ApplyError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            ApplyError::Target(e) | ApplyError::Thread(e) => Kind::of_io(e),
+            ApplyError::Compression(e) => e.kind(),
+            ApplyError::Extract(e) => e.kind(),
+            ApplyError::TooLarge(_) => Kind::InvalidArgument,
+        }
+    }
+}
+
+impl From<TarError> for ApplyError {
+    fn from(error: TarError) -> Self {
+        ApplyError::Extract(error.into())
+    }
+}
+
+/// Unpacks `input` below `target`, a directory, and computes both digests in the given algorithm.
+///
+/// `lower` are the layers that the target lies on, the nearest first. The rest of the input behind the archive's
+/// end is read as well, since the digests cover it.
+pub fn apply(
+    input: impl Read + Send,
+    target: BorrowedFd<'_>,
+    lower: &[BorrowedFd<'_>],
+    whiteouts: Whiteouts,
+    algorithm: Algorithm,
+    limits: Limits,
+) -> Result<Applied, ApplyError> {
+    let extractor =
+        Extractor::new(target, lower, whiteouts).map_err(|e: Errno| ApplyError::Target(e.into()))?;
+    let (send, receive) = sync_channel(CHUNKS);
+    std::thread::scope(|scope| {
+        let decompress = move || decompress(input, algorithm, &send);
+        let spawned = std::thread::Builder::new().name("decompress".into()).spawn_scoped(scope, decompress);
+        let reader = spawned.map_err(ApplyError::Thread)?;
+        let unpacked = unpack(extractor, receive, algorithm, limits);
+        let joined = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // what the unpacker saw comes first: it includes the other's trouble, with the place
+        let (uncompressed, entries) = unpacked?;
+        let (compression, compressed) = joined?;
+        Ok(Applied { compression, compressed, uncompressed, entries })
+    })
+}
+
+type Chunk = Result<Vec<u8>, io::Error>;
+
+fn decompress(
+    input: impl Read,
+    algorithm: Algorithm,
+    send: &SyncSender<Chunk>,
+) -> Result<(Compression, (Digest, u64)), ApplyError> {
+    let hashed = Hashed { input, digester: Digester::new(algorithm), bytes: 0 };
+    let mut source = match Decompressor::new(hashed) {
+        Ok(source) => source,
+        Err(error) => {
+            let _ = send.send(Err(io::Error::other(error.to_string())));
+            return Err(error.into());
+        }
+    };
+    let compression = source.compression();
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        match fill(&mut source, &mut chunk) {
+            Ok(0) => break,
+            Ok(count) => {
+                chunk.truncate(count);
+                if send.send(Ok(chunk)).is_err() {
+                    // the unpacker has given up and says why
+                    return Err(CompressionError::from(io::Error::other("the unpacker stopped")).into());
+                }
+            }
+            Err(error) => {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                let _ = send.send(Err(error));
+                return Err(CompressionError::from(copy).into());
+            }
+        }
+    }
+    let hashed = source.drain().map_err(CompressionError::from)?;
+    Ok((compression, (hashed.digester.finish(), hashed.bytes)))
+}
+
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match source.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+fn unpack(
+    mut extractor: Extractor,
+    receive: Receiver<Chunk>,
+    algorithm: Algorithm,
+    limits: Limits,
+) -> Result<((Digest, u64), u64), ApplyError> {
+    let chunks = Chunks { receive, chunk: Vec::new(), at: 0 };
+    let mut archive = TarReader::new(Hashed { input: chunks, digester: Digester::new(algorithm), bytes: 0 });
+    let mut entries = 0;
+    while let Some(entry) = archive.next_entry()? {
+        entries += 1;
+        if entries > limits.entries {
+            return Err(ExtractError::TooMany(limits.entries).into());
+        }
+        if archive.data_left() > limits.bytes {
+            return Err(ApplyError::TooLarge(limits.bytes));
+        }
+        extractor.extract(&entry, &mut archive)?;
+    }
+    extractor.finish()?;
+    let mut rest = archive.into_inner();
+    let mut scratch = vec![0; 64 << 10];
+    loop {
+        if rest.bytes > limits.bytes {
+            return Err(ApplyError::TooLarge(limits.bytes));
+        }
+        match rest.read(&mut scratch) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(source) => return Err(TarError::Io { at: rest.bytes, source }.into()),
+        }
+    }
+    Ok(((rest.digester.finish(), rest.bytes), entries))
+}
+
+/// A stream whose bytes are hashed and counted as they pass.
+struct Hashed<R> {
+    input: R,
+    digester: Digester,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.digester.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+struct Chunks {
+    receive: Receiver<Chunk>,
+    chunk: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.chunk.len() {
+            match self.receive.recv() {
+                Ok(chunk) => {
+                    self.chunk = chunk?;
+                    self.at = 0;
+                }
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.chunk.len() - self.at);
+        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}

@@ -1,0 +1,154 @@
+//! Directories below the target, found by the kernel and kept open for the next entry.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::path::EntryPath;
+use super::{Whiteouts, attributes};
+
+/// Open directories kept at once.
+const MAX_OPEN: usize = 64;
+
+/// How many links may lead to one directory, as the kernel has it.
+const MAX_LINKS: u32 = 40;
+
+pub(super) struct Directories {
+    root: Rc<OwnedFd>,
+    lower: Vec<OwnedFd>,
+    whiteouts: Whiteouts,
+    open: HashMap<EntryPath, Rc<OwnedFd>>,
+}
+
+impl Directories {
+    pub(super) fn new(
+        root: BorrowedFd<'_>,
+        lower: &[BorrowedFd<'_>],
+        whiteouts: Whiteouts,
+    ) -> Result<Self, Errno> {
+        let own = |fd: &BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 0);
+        let lower = lower.iter().map(own).collect::<Result<_, _>>()?;
+        Ok(Directories { root: Rc::new(own(&root)?), lower, whiteouts, open: HashMap::new() })
+    }
+
+    /// Closes every directory kept open, since something on the way to one was replaced.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    /// A directory that is there; links on the way are followed, never out of the root. Only for `…at` calls.
+    pub(super) fn open(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Errno> {
+        if path.is_root() {
+            return Ok(Rc::clone(&self.root));
+        }
+        if let Some(fd) = self.open.get(path) {
+            return Ok(Rc::clone(fd));
+        }
+        let fd = Rc::new(resolve(self.root.as_fd(), path, OFlags::PATH, ResolveFlags::empty())?);
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(path.clone(), Rc::clone(&fd));
+        Ok(fd)
+    }
+
+    /// The same, to list it or to set its attributes.
+    pub(super) fn open_to_read(&self, path: &EntryPath) -> Result<OwnedFd, Errno> {
+        resolve(self.root.as_fd(), path, OFlags::RDONLY, ResolveFlags::empty())
+    }
+
+    /// Fails if any part of the path is a link.
+    pub(super) fn open_to_read_no_link(&self, path: &EntryPath) -> Result<OwnedFd, Errno> {
+        resolve(self.root.as_fd(), path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// A directory that is made if it is not there, with the attributes it has in the layers below.
+    pub(super) fn make(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Errno> {
+        self.make_through(path, MAX_LINKS)
+    }
+
+    fn make_through(&mut self, path: &EntryPath, links: u32) -> Result<Rc<OwnedFd>, Errno> {
+        match self.open(path) {
+            Err(Errno::NOENT) => {}
+            // something hides the directory of the layers below; an entry in it brings it back, alone
+            Err(Errno::NOTDIR) if matches!(self.whiteouts, Whiteouts::Overlay { .. }) => {}
+            other => return other,
+        }
+        let Some((parent_path, name)) = path.split() else { return Err(Errno::NOENT) };
+        let parent = self.make_through(&parent_path, links)?;
+        match rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => self.take_over_attributes(&parent, &name, path)?,
+            Err(Errno::EXIST) => {
+                let stat = rustix::fs::statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Symlink => {
+                        let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                        let target = rustix::fs::readlinkat(&*parent, &name, Vec::new())?;
+                        self.make_through(&parent_path.follow(target.to_bytes()), links)?;
+                    }
+                    FileType::CharacterDevice
+                        if attributes::is_whiteout(&stat) && self.whiteouts != Whiteouts::Remove =>
+                    {
+                        rustix::fs::unlinkat(&*parent, &name, AtFlags::empty())?;
+                        rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o755))?;
+                        let fd = open_child(&parent, &name)?;
+                        self.set_opaque(&fd)?;
+                    }
+                    FileType::Directory => {}
+                    _ => return Err(Errno::NOTDIR),
+                }
+            }
+            Err(e) => return Err(e),
+        }
+        self.open(path)
+    }
+
+    /// In an overlay the upper directory's attributes are what is seen, so they are copied up with it.
+    fn take_over_attributes(&self, parent: &OwnedFd, name: &CString, path: &EntryPath) -> Result<(), Errno> {
+        for lower in &self.lower {
+            match resolve(lower.as_fd(), path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS) {
+                Ok(below) => return attributes::copy(&below, &open_child(parent, name)?),
+                Err(Errno::NOENT) => {}
+                // a whiteout or a file: whatever is below it is hidden
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of the layers below shows through this directory.
+    pub(super) fn set_opaque(&self, directory: &OwnedFd) -> Result<(), Errno> {
+        let name = match self.whiteouts {
+            Whiteouts::Overlay { userxattr: true } => c"user.overlay.opaque",
+            Whiteouts::Overlay { userxattr: false } => c"trusted.overlay.opaque",
+            Whiteouts::Remove => return Ok(()),
+        };
+        rustix::fs::fsetxattr(directory, name, b"y", XattrFlags::empty())
+    }
+}
+
+fn open_child(parent: &OwnedFd, name: &CString) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn resolve(
+    root: BorrowedFd<'_>,
+    path: &EntryPath,
+    access: OFlags,
+    more: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let flags = access | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+    loop {
+        match rustix::fs::openat2(root, path.to_bytes().as_slice(), flags, Mode::empty(), how) {
+            // a rename somewhere made the kernel unsure; nothing else says EAGAIN here
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The signal from deletions to the collector.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[derive(Default)]
+pub(crate) struct Dirty {
+    state: Mutex<Signal>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub(crate) struct Signal {
+    /// Deletions since the collector last looked.
+    pub(crate) deletions: u64,
+    /// Collections that somebody waits for.
+    pub(crate) requested: u64,
+    pub(crate) stop: bool,
+}
+
+impl Dirty {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Signal> {
+        // plain counters, whole at every instant
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was deleted or lost a reference.
+    pub(crate) fn deleted(&self) {
+        self.lock().deletions += 1;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Signal)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait<'a>(&self, guard: MutexGuard<'a, Signal>, limit: Duration) -> MutexGuard<'a, Signal> {
+        self.changed.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+}

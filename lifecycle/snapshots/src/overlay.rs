@@ -1,0 +1,171 @@
+//! Directories of snapshots and the overlay mounts over them.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use lifecycle_metadata::{SnapshotKind, Usage};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+use wharf_archive::{remove_tree, tree_usage};
+
+use crate::error::SnapshotError;
+use crate::mount::Mount;
+
+/// The prefix of directories whose removal has begun.
+const REMOVING: &str = "removing-";
+
+/// `<root>/<number>/{fs,work}`: a layer, and overlay's own working directory for active ones.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    root: PathBuf,
+    /// In a user namespace overlay keeps its marks under `user.`.
+    userxattr: bool,
+    /// The kernel has the `index` feature, which must be off: layers are shared by many mounts.
+    has_index: bool,
+}
+
+impl Overlay {
+    /// Makes the directory if it is not there, and looks what the kernel and the file system can do.
+    pub(crate) fn open(root: &Path) -> Result<Self, SnapshotError> {
+        let text = root.to_str().filter(|text| !text.contains([':', ',', '\\']));
+        if text.is_none() {
+            return Err(SnapshotError::Root {
+                path: root.into(),
+                reason: "no colon, comma or backslash, UTF-8",
+            });
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .map_err(SnapshotError::io("create", root))?;
+        let directory = File::open(root).map_err(SnapshotError::io("open", root))?;
+        let probe = rustix::fs::fsetxattr(&directory, c"trusted.overlay.wharf", b"y", XattrFlags::empty());
+        let userxattr = probe == Err(Errno::PERM);
+        let _ = rustix::fs::fremovexattr(&directory, c"trusted.overlay.wharf");
+        let has_index = Path::new("/sys/module/overlay/parameters/index").exists();
+        Ok(Overlay { root: root.into(), userxattr, has_index })
+    }
+
+    pub(crate) fn layer(&self, id: u64) -> PathBuf {
+        self.directory(id).join("fs")
+    }
+
+    fn directory(&self, id: u64) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    /// Makes the directories of a new snapshot; its root looks like its parent's.
+    pub(crate) fn create(
+        &self,
+        id: u64,
+        kind: SnapshotKind,
+        parent: Option<u64>,
+    ) -> Result<(), SnapshotError> {
+        let directory = self.directory(id);
+        let make = |path: &Path, mode| {
+            fs::DirBuilder::new().mode(mode).create(path).map_err(SnapshotError::io("create", path))
+        };
+        make(&directory, 0o700)?;
+        let layer = self.layer(id);
+        make(&layer, 0o755)?;
+        let mut mode = 0o755;
+        if let Some(parent) = parent {
+            let below = self.layer(parent);
+            let meta = fs::symlink_metadata(&below).map_err(SnapshotError::io("look at", below))?;
+            std::os::unix::fs::chown(&layer, Some(meta.uid()), Some(meta.gid()))
+                .map_err(SnapshotError::io("change the owner of", &layer))?;
+            mode = meta.mode() & 0o7777;
+        }
+        fs::set_permissions(&layer, fs::Permissions::from_mode(mode))
+            .map_err(SnapshotError::io("set the mode of", &layer))?;
+        if kind == SnapshotKind::Active {
+            make(&directory.join("work"), 0o711)?;
+        }
+        // a mapped root user must reach the layer through this directory
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o711))
+            .map_err(SnapshotError::io("set the mode of", &directory))
+    }
+
+    /// What to mount to see the snapshot. `ancestors` are the layers below, the nearest first.
+    pub(crate) fn mounts(&self, id: u64, kind: SnapshotKind, ancestors: &[u64]) -> Vec<Mount> {
+        let shown = |path: PathBuf| path.to_string_lossy().into_owned();
+        let bind = |layer: u64, access: &str| Mount {
+            kind: "bind".into(),
+            source: shown(self.layer(layer)),
+            target: String::new(),
+            options: vec![access.into(), "rbind".into()],
+        };
+        let mut options = Vec::new();
+        match (kind, ancestors) {
+            (SnapshotKind::Active, []) => return vec![bind(id, "rw")],
+            (_, []) => return vec![bind(id, "ro")],
+            (SnapshotKind::Active, _) => {
+                options.push(format!("workdir={}", shown(self.directory(id).join("work"))));
+                options.push(format!("upperdir={}", shown(self.layer(id))));
+            }
+            (_, [only]) => return vec![bind(*only, "ro")],
+            _ => {}
+        }
+        let lower: Vec<String> = ancestors.iter().map(|&layer| shown(self.layer(layer))).collect();
+        options.push(format!("lowerdir={}", lower.join(":")));
+        if self.has_index {
+            options.push("index=off".into());
+        }
+        if self.userxattr {
+            options.push("userxattr".into());
+        }
+        vec![Mount { kind: "overlay".into(), source: "overlay".into(), target: String::new(), options }]
+    }
+
+    pub(crate) fn usage(&self, id: u64) -> Result<Usage, SnapshotError> {
+        let layer = self.layer(id);
+        let directory = File::open(&layer).map_err(SnapshotError::io("open", &layer))?;
+        let usage = tree_usage(directory.as_fd()).map_err(SnapshotError::io("measure", &layer))?;
+        Ok(Usage { size: usage.bytes, inodes: usage.inodes })
+    }
+
+    /// Removes a snapshot's directories. The name is gone at once; the rest, if this is interrupted, at the next
+    /// sweep.
+    pub(crate) fn remove(&self, id: u64) -> Result<(), SnapshotError> {
+        let directory = self.directory(id);
+        let doomed = format!("{REMOVING}{id}");
+        match fs::rename(&directory, self.root.join(&doomed)) {
+            Ok(()) => self.remove_entry(&doomed),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(SnapshotError::io("rename", directory)(e)),
+        }
+    }
+
+    fn remove_entry(&self, name: &str) -> Result<(), SnapshotError> {
+        let path = self.root.join(name);
+        let root = File::open(&self.root).map_err(SnapshotError::io("open", &self.root))?;
+        let name = CString::new(name).map_err(SnapshotError::io("remove", &path))?;
+        remove_tree(root.as_fd(), &name).map_err(SnapshotError::io("remove", &path))
+    }
+
+    /// The numbers that have directories.
+    pub(crate) fn ids(&self) -> Result<Vec<u64>, SnapshotError> {
+        Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Finishes removals that were interrupted. How many there were.
+    pub(crate) fn finish_removals(&self) -> Result<u64, SnapshotError> {
+        let mut count = 0;
+        for name in self.names()?.iter().filter(|name| name.starts_with(REMOVING)) {
+            self.remove_entry(name)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn names(&self) -> Result<Vec<String>, SnapshotError> {
+        let list = || -> std::io::Result<Vec<String>> {
+            fs::read_dir(&self.root)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()
+        };
+        list().map_err(SnapshotError::io("list", &self.root))
+    }
+}
