@@ -1,3 +1,5 @@
 //! runw: the OCI runtime
 
-fn main() {}
+fn main() {
+    std::process::exit(runw::cli::main());
+}

@@ -94,11 +94,8 @@ pub fn load_cgroup_device(program: &[Insn]) -> Result<OwnedFd, Errno> {
 /// Attaches a device program to a cgroup beside those that are there.
 pub fn attach_cgroup_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let cgroup = readable(cgroup)?;
-    let mut attr = Attr::new()
-        .fd(0, borrowed(&cgroup))
-        .fd(4, program)
-        .u32(8, ATTACH_CGROUP_DEVICE)
-        .u32(12, ALLOW_MULTI);
+    let mut attr =
+        Attr::new().fd(0, borrowed(&cgroup)).fd(4, program).u32(8, ATTACH_CGROUP_DEVICE).u32(12, ALLOW_MULTI);
     // SAFETY: the attribute holds no address.
     unsafe { attr.call(PROG_ATTACH) }.map(drop)
 }

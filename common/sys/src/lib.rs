@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod exec;
 pub mod fds;
 pub mod fork;
+pub mod inherit;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;

@@ -19,6 +19,18 @@ impl Namespaces {
     pub const PID: Self = Self(libc::CLONE_NEWPID as u64);
     pub const NET: Self = Self(libc::CLONE_NEWNET as u64);
 
+    /// From CLONE_NEW* bits; others are dropped.
+    pub const fn from_bits(bits: u64) -> Self {
+        let all = Self::TIME.0
+            | Self::MOUNT.0
+            | Self::CGROUP.0
+            | Self::UTS.0
+            | Self::IPC.0
+            | Self::USER.0
+            | Self::PID.0
+            | Self::NET.0;
+        Self(bits & all)
+    }
     /// The CLONE_NEW* bits.
     pub const fn bits(self) -> u64 {
         self.0

@@ -1,0 +1,265 @@
+//! Commands and flags.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+
+/// An OCI runtime: creates and runs containers as config.json in a bundle describes them
+#[derive(Debug, Parser)]
+#[command(name = "runw", version = VERSION, disable_help_subcommand = true, propagate_version = false)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Root directory for the state of containers, on a filesystem that a reboot clears
+    #[arg(long, default_value = "/run/wharf/runw")]
+    pub root: PathBuf,
+    /// File to write messages to instead of standard error
+    #[arg(long)]
+    pub log: Option<PathBuf>,
+    /// Form of the messages
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Let systemd make the cgroups
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Write debug messages too
+    #[arg(long)]
+    pub debug: bool,
+    /// Ignore cgroup permission errors ("true", "false" or "auto")
+    #[arg(long, default_value = "auto")]
+    pub rootless: String,
+    /// Taken for compatibility and ignored
+    #[arg(long, hide = true)]
+    pub criu: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a container that waits for start
+    Create(CreateArgs),
+    /// Run the program of a created container
+    Start(IdArgs),
+    /// Create a container and run its program
+    Run(CreateArgs),
+    /// Run another program in a container
+    Exec(ExecArgs),
+    /// Send a signal to a container (default: TERM)
+    Kill(KillArgs),
+    /// Remove a container
+    Delete(DeleteArgs),
+    /// Show the state of a container as JSON
+    State(IdArgs),
+    /// List the containers below the root directory
+    List(ListArgs),
+    /// List the processes of a container
+    Ps(PsArgs),
+    /// Freeze all processes of a container
+    Pause(IdArgs),
+    /// Thaw a paused container
+    Resume(IdArgs),
+    /// Write a config.json to start from
+    Spec(SpecArgs),
+    /// Show what this runtime can do as JSON
+    Features,
+    /// Change the resource limits of a container
+    Update(std::boxed::Box<UpdateArgs>),
+    /// Show statistics and out-of-memory events of a container
+    Events(EventsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Directory that holds config.json (default: the current one)
+    #[arg(short, long)]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket to send the master of the terminal to
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// File to write the pid of the container's process to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Do not use pivot_root; for a host whose root is in RAM
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass N descriptors after the standard streams to the container
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
+    pub preserve_fds: u32,
+    /// Leave the container running and return (run)
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the stopped container's state (run)
+    #[arg(long)]
+    pub keep: bool,
+    /// Taken for compatibility: runw never makes itself a subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// Working directory
+    #[arg(long)]
+    pub cwd: Option<String>,
+    /// NAME=value, may be repeated
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// UID[:GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Supplementary group, may be repeated
+    #[arg(short = 'g', long)]
+    pub additional_gids: Vec<u32>,
+    /// File with the process as in config.json
+    #[arg(short, long)]
+    pub process: Option<PathBuf>,
+    /// Leave the process running and return
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File to write the pid of the process to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// SELinux label
+    #[arg(long)]
+    pub process_label: Option<String>,
+    /// AppArmor profile
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Capability to add, may be repeated
+    #[arg(short, long)]
+    pub cap: Vec<String>,
+    /// Pass N descriptors after the standard streams to the process
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
+    pub preserve_fds: u32,
+    /// Cgroup below the container's to run in
+    #[arg(long)]
+    pub cgroup: Option<String>,
+    /// Run even if the container is paused
+    #[arg(long)]
+    pub ignore_paused: bool,
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// The container, and unless --process is given the command
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID", "COMMAND"])]
+    pub id_and_command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Send the signal to every process of the container
+    #[arg(short, long)]
+    pub all: bool,
+    pub id: String,
+    #[arg(default_value = "SIGTERM")]
+    pub signal: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Kill the container first if it still runs; it need not exist
+    #[arg(short, long)]
+    pub force: bool,
+    pub id: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub format: Format,
+    /// Only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub format: Format,
+    /// The container; more is refused, since runw runs no ps program
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID"])]
+    pub id_and_options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// Directory to write to
+    #[arg(short, long)]
+    pub bundle: Option<PathBuf>,
+    /// For a caller without privileges
+    #[arg(long)]
+    pub rootless: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Seconds between statistics, or a Go duration such as 500ms
+    #[arg(long, default_value = "5s")]
+    pub interval: String,
+    /// Show the statistics once
+    #[arg(long)]
+    pub stats: bool,
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// File with resources as in config.json; - for standard input. Other flags are ignored then
+    #[arg(short, long)]
+    pub resources: Option<PathBuf>,
+    #[arg(long)]
+    pub blkio_weight: Option<u16>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_period: Option<u64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    #[arg(long)]
+    pub cpu_share: Option<u64>,
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    /// Bytes, with k, m or g
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    pub id: String,
+}

@@ -1,0 +1,45 @@
+//! `create` and `run`.
+
+use super::args::{CreateArgs, Global};
+use super::{Failure, Outcome, prefixed};
+use crate::container::create::{Options, Purpose, create as make};
+use crate::container::delete::destroy;
+use crate::relay;
+use crate::state::StateRoot;
+use wharf_sys::signal::{SignalFd, block_all};
+
+fn options(global: &Global, args: &CreateArgs) -> Options {
+    Options {
+        bundle: args.bundle.clone().unwrap_or_else(|| ".".into()),
+        console_socket: args.console_socket.clone(),
+        pid_file: args.pid_file.clone(),
+        no_pivot: args.no_pivot,
+        no_new_keyring: args.no_new_keyring,
+        preserve_fds: args.preserve_fds,
+        systemd_cgroup: global.systemd_cgroup,
+        detach: args.detach,
+    }
+}
+
+pub fn create(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
+    make(root, &args.id, &options(global, &args), Purpose::Create).map_err(prefixed("runw create", 1))?;
+    Ok(0)
+}
+
+pub fn run(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
+    let options = options(global, &args);
+    if args.detach {
+        make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
+        return Ok(0);
+    }
+    // from before the process exists, so that no signal meant for it is lost
+    block_all().map_err(|e| Failure::new(format!("blocking signals: {e}")))?;
+    let signals = SignalFd::all().map_err(|e| Failure::new(format!("making a signal descriptor: {e}")))?;
+    let created = make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
+    let code = relay::serve(&created.pidfd, created.terminal, &signals)
+        .map_err(|e| Failure::new(format!("serving the container's process: {e}")))?;
+    if !args.keep {
+        destroy(&created.container)?;
+    }
+    Ok(code)
+}

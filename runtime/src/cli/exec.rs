@@ -1,0 +1,134 @@
+//! `exec`.
+
+use super::args::ExecArgs;
+use super::{Failure, Outcome, prefixed};
+use crate::config;
+use crate::container::ContainerError;
+use crate::container::exec::{Options, exec as execute, saved_spec};
+use crate::container::status::Container;
+use crate::relay;
+use crate::state::StateRoot;
+use oci_spec::runtime::{Capability, Process, Spec, User};
+use wharf_sys::signal::{SignalFd, block_all};
+
+/// Exit code of an exec that did not get to its program.
+const NOT_RUN: i32 = 255;
+
+pub fn exec(root: &StateRoot, args: ExecArgs) -> Outcome {
+    let failed = || prefixed("exec", NOT_RUN);
+    let Some((id, command)) = args.id_and_command.split_first() else {
+        return Err(Failure::new("runw: \"exec\" requires a minimum of 1 argument(s)"));
+    };
+    if command.is_empty() && args.process.is_none() {
+        return Err(Failure { message: "exec failed: process args cannot be empty".into(), code: NOT_RUN });
+    }
+    let container = Container::load(root, id).map_err(failed())?;
+    let spec = saved_spec(&container).map_err(failed())?;
+    let process = process(&args, command, &spec).map_err(|e| failed()(e))?;
+    let options = Options {
+        console_socket: args.console_socket.clone(),
+        pid_file: args.pid_file.clone(),
+        preserve_fds: args.preserve_fds,
+        ignore_paused: args.ignore_paused,
+        detach: args.detach,
+        sub_cgroup: args.cgroup.clone(),
+    };
+    if args.detach {
+        execute(&container, &process, &spec, &options).map_err(failed())?;
+        return Ok(0);
+    }
+    block_all().map_err(|e| Failure::new(format!("blocking signals: {e}")))?;
+    let signals = SignalFd::all().map_err(|e| Failure::new(format!("making a signal descriptor: {e}")))?;
+    let executed = execute(&container, &process, &spec, &options).map_err(failed())?;
+    relay::serve(&executed.pidfd, executed.terminal, &signals)
+        .map_err(|e| Failure::new(format!("serving the process: {e}")))
+}
+
+/// The process as the flags or the file have it; what they leave open comes from the container's own.
+fn process(args: &ExecArgs, command: &[String], spec: &Spec) -> Result<Process, ContainerError> {
+    let mut process: Process = match &args.process {
+        Some(path) => config::read_json(path)?,
+        None => {
+            let mut process = spec.process().clone().unwrap_or_default();
+            process.set_args(Some(command.to_vec())).set_terminal(Some(false)).set_console_size(None);
+            process
+        }
+    };
+    if args.process.is_some() {
+        if args.tty {
+            process.set_terminal(Some(true));
+        }
+        return Ok(process);
+    }
+    process.set_terminal(Some(args.tty));
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.into());
+    }
+    if !args.env.is_empty() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(args.env.iter().cloned());
+        process.set_env(Some(env));
+    }
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if args.apparmor.is_some() {
+        process.set_apparmor_profile(args.apparmor.clone());
+    }
+    if args.process_label.is_some() {
+        process.set_selinux_label(args.process_label.clone());
+    }
+    user(args, &mut process)?;
+    capabilities(&args.cap, &mut process)?;
+    Ok(process)
+}
+
+fn user(args: &ExecArgs, process: &mut Process) -> Result<(), ContainerError> {
+    let mut user: User = process.user().clone();
+    if let Some(text) = &args.user {
+        let (uid, gid) = match text.split_once(':') {
+            Some((uid, gid)) => (uid, Some(gid)),
+            None => (text.as_str(), None),
+        };
+        let id = |what: &str, text: &str| {
+            text.parse::<u32>().map_err(|_| {
+                ContainerError::Refused(format!(
+                    "parsing {text:?} as a {what} for --user: a number is required"
+                ))
+            })
+        };
+        user.set_uid(id("uid", uid)?);
+        if let Some(gid) = gid {
+            user.set_gid(id("gid", gid)?);
+        }
+    }
+    if !args.additional_gids.is_empty() {
+        let mut gids = user.additional_gids().clone().unwrap_or_default();
+        gids.extend(&args.additional_gids);
+        user.set_additional_gids(Some(gids));
+    }
+    process.set_user(user);
+    Ok(())
+}
+
+/// As runc: into bounding, effective and permitted; into ambient where the inheritable set has it.
+fn capabilities(names: &[String], process: &mut Process) -> Result<(), ContainerError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut caps = process.capabilities().clone().unwrap_or_default();
+    for name in names {
+        let capability: Capability = serde_json::from_value(name.as_str().into())
+            .map_err(|_| ContainerError::Refused(format!("unknown capability {name:?}")))?;
+        let with = |set: &Option<oci_spec::runtime::Capabilities>| {
+            let mut set = set.clone().unwrap_or_default();
+            set.insert(capability);
+            Some(set)
+        };
+        let (bounding, effective, permitted) =
+            (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
+        caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    }
+    process.set_capabilities(Some(caps));
+    Ok(())
+}

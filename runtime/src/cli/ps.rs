@@ -1,0 +1,104 @@
+//! `ps`, in the form of `ps -ef`, read from /proc: no program is run.
+
+use super::args::{Format, PsArgs};
+use super::{Failure, Outcome};
+use crate::container::status::{Container, Status};
+use crate::state::StateRoot;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub fn ps(root: &StateRoot, args: PsArgs) -> Outcome {
+    let Some((id, options)) = args.id_and_options.split_first() else {
+        return Err(Failure::new("runw: \"ps\" requires a minimum of 1 argument(s)"));
+    };
+    if options.iter().any(|o| o != "-ef") {
+        return Err(Failure::new("options for ps are not supported; use --format json and look the pids up"));
+    }
+    let container = Container::load(root, id)?;
+    let mut pids =
+        if container.status() == Status::Stopped { Vec::new() } else { container.cgroup()?.procs()? };
+    pids.sort_unstable();
+    if args.format == Format::Json {
+        if pids.is_empty() {
+            println!("null");
+        } else {
+            println!("{}", serde_json::to_string(&pids)?);
+        }
+        return Ok(0);
+    }
+    println!("UID          PID    PPID  C STIME TTY          TIME CMD");
+    let clock = Clock::read();
+    for pid in pids {
+        if let Some(row) = row(pid, &clock) {
+            println!("{row}");
+        }
+    }
+    Ok(0)
+}
+
+/// Ticks a second in what the kernel shows to programs, whatever it uses itself.
+const USER_HZ: u64 = 100;
+
+/// When ticks began, and now: seconds after 1970.
+struct Clock {
+    booted: u64,
+    now: u64,
+}
+
+impl Clock {
+    fn read() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let booted = stat.lines().find_map(|l| l.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        Self { booted, now }
+    }
+}
+
+/// None if the process has ended meanwhile.
+fn row(pid: i32, clock: &Clock) -> Option<String> {
+    let dir = format!("/proc/{pid}");
+    let stat = std::fs::read_to_string(format!("{dir}/stat")).ok()?;
+    let (head, tail) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+    let number = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    let (parent, terminal, started) = (number(1), number(4), number(19) / USER_HZ);
+    let used = (number(11) + number(12)) / USER_HZ;
+    let begin = clock.booted + started;
+    let age = clock.now.saturating_sub(begin).max(1);
+    let user = user(std::fs::metadata(&dir).ok()?.uid());
+    let command = std::fs::read(format!("{dir}/cmdline")).unwrap_or_default();
+    let command: Vec<String> = command
+        .split(|b| *b == 0)
+        .filter(|p| !p.is_empty())
+        .map(|p| String::from_utf8_lossy(p).into_owned())
+        .collect();
+    let command = if command.is_empty() { format!("[{name}]") } else { command.join(" ") };
+    Some(format!(
+        "{user:<8} {pid:>7} {parent:>7} {:>2} {} {:<8} {:02}:{:02}:{:02} {command}",
+        (used * 100 / age).min(99),
+        clock_time(begin),
+        terminal_name(terminal),
+        used / 3600,
+        used / 60 % 60,
+        used % 60,
+    ))
+}
+
+fn clock_time(secs: u64) -> String {
+    let time = crate::timestamp::seconds(UNIX_EPOCH + std::time::Duration::from_secs(secs));
+    time.get(11..16).unwrap_or_default().to_owned()
+}
+
+/// Numbers of pseudo-terminals only; others are rare in a container.
+fn terminal_name(number: u64) -> String {
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xf_ff00));
+    match major {
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        _ => "?".to_owned(),
+    }
+}
+
+fn user(uid: u32) -> String {
+    if uid == 0 { "root".to_owned() } else { uid.to_string() }
+}

@@ -1,0 +1,64 @@
+//! Reading config.json, and the error that names the bad field.
+
+use oci_spec::runtime::Spec;
+use std::io::Read;
+use std::path::Path;
+
+/// Largest config.json that is read. Docker's with every option set has under 100 KiB.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// A configuration that cannot be run as given. Nothing has been done when this is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("JSON specification file {path} cannot be read: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("{path}: {at}: {source}")]
+    Malformed { path: String, at: String, source: serde_json::Error },
+    #[error("invalid configuration: {at}: {reason}")]
+    Invalid { at: String, reason: String },
+}
+
+impl ConfigError {
+    /// `at` is the field's JSON path (`process.args[0]`), `reason` says what is wrong and what is allowed.
+    pub fn invalid(at: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { at: at.into(), reason: reason.into() }
+    }
+}
+
+/// Reads a file of bounded size.
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let shown = path.display().to_string();
+    let mut text = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut text))
+        .map_err(|source| ConfigError::Unreadable { path: shown.clone(), source })?;
+    if text.len() as u64 > MAX_CONFIG {
+        return Err(ConfigError::invalid(shown, format!("larger than {MAX_CONFIG} bytes")));
+    }
+    Ok(text)
+}
+
+/// Parses JSON; unknown fields are ignored, as the specification says. `shown` names the text in errors.
+pub fn parse<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> Result<T, ConfigError> {
+    let json = &mut serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut *json).map_err(|e| {
+        let at = e.path().to_string();
+        ConfigError::Malformed { path: shown.to_owned(), at, source: e.into_inner() }
+    })?;
+    let end = |source| ConfigError::Malformed { path: shown.to_owned(), at: "end of file".into(), source };
+    json.end().map_err(end)?;
+    Ok(value)
+}
+
+/// Reads and parses a JSON file.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    parse(&read(path)?, &path.display().to_string())
+}
+
+/// `<bundle>/config.json`, as text and parsed.
+pub fn load(bundle: &Path) -> Result<(Vec<u8>, Spec), ConfigError> {
+    let path = bundle.join("config.json");
+    let text = read(&path)?;
+    let spec = parse(&text, &path.display().to_string())?;
+    Ok((text, spec))
+}

@@ -1,0 +1,403 @@
+//! Making a container: plan, claim, clone, serve init, record. Whatever fails is undone.
+
+mod undo;
+
+use super::status::Container;
+use super::{ContainerError, HookState};
+use crate::cgroup_mount::CgroupView;
+use crate::handshake::{Channel, Script, Step};
+use crate::host::Host;
+use crate::init::{self, Init, namespaces};
+use crate::pid::ProcessId;
+use crate::plan::{self, ContainerPlan};
+use crate::state::{Record, StateRoot};
+use crate::{config, console, hooks, idmap, sources, timestamp};
+use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use undo::Undo;
+use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan as CgroupPlan};
+use wharf_sys::fork::{Fork, Forked};
+use wharf_sys::namespace::{Namespaces, setns, unshare};
+
+/// How a container is to be made, beside its config.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub bundle: PathBuf,
+    pub console_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    pub systemd_cgroup: bool,
+    /// The caller goes on to run the container in the foreground, and serves its terminal.
+    pub detach: bool,
+}
+
+/// Whether init waits for `start` or goes on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Create,
+    Run,
+}
+
+/// A container that has been made.
+#[derive(Debug)]
+pub struct Created {
+    pub container: Container,
+    pub pidfd: OwnedFd,
+    /// The master of the terminal, if the caller serves it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Reads the bundle and makes the container.
+pub fn create(
+    root: &StateRoot,
+    id: &str,
+    options: &Options,
+    mode: Purpose,
+) -> Result<Created, ContainerError> {
+    crate::state::check_id(id)?;
+    let bundle = std::fs::canonicalize(&options.bundle)
+        .map_err(ContainerError::act(format!("opening bundle {}", options.bundle.display())))?;
+    let (text, spec): (Vec<u8>, Spec) = config::load(&bundle)?;
+    let plan = plan::plan(&spec, &bundle, &Host::detect())?;
+    check_terminal(&plan, options, mode)?;
+    for fd in 3..3 + options.preserve_fds {
+        if !wharf_sys::fds::is_open(fd as i32) {
+            return Err(ContainerError::Refused(format!("--preserve-fds: descriptor {fd} is not open")));
+        }
+    }
+    let seccomp = match &plan.seccomp {
+        Some(profile) => Some(crate::seccomp::compile(profile).map_err(|e| {
+            ContainerError::Config(config::ConfigError::invalid("linux.seccomp", e.to_string()))
+        })?),
+        None => None,
+    };
+    let listener = seccomp.as_ref().is_some_and(|s| s.notify);
+
+    // Looked up before anything is made: what is missing on the host is an error that leaves nothing.
+    let all_devices = crate::rootfs::devices::with_defaults(&plan.devices);
+    let opened = sources::open(&plan, &all_devices)?;
+    let init_joins = namespaces::open(&plan.namespaces.init_joins)?;
+    let parent_joins = namespaces::open(&plan.namespaces.parent_joins)?;
+    let user_join = namespaces::open(plan.namespaces.user_join.as_slice())?;
+    if !user_join.is_empty() {
+        return Err(ContainerError::Config(config::ConfigError::invalid(
+            "linux.namespaces",
+            "entering a user namespace by path is not supported by this version of runw",
+        )));
+    }
+    let console_socket = match &options.console_socket {
+        Some(path) => Some(
+            console::connect_path(path)
+                .map_err(ContainerError::act(format!("connecting to console socket {}", path.display())))?,
+        ),
+        None => None,
+    };
+    let hierarchies = Hierarchies::detect()?;
+    let driver = if options.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
+    let cgroup_plan = CgroupPlan::new(&hierarchies, driver, plan.cgroups_path.as_deref().map(Path::new), id)?;
+
+    // From here on there are effects; `undo` takes them back.
+    let dir = root.create(id)?;
+    let mut undo = Undo::new(dir.clone());
+    let record = Record {
+        schema: Record::SCHEMA,
+        id: id.to_owned(),
+        init: None,
+        created: timestamp::nanos(std::time::SystemTime::now()),
+        bundle,
+        rootfs: plan.rootfs.clone(),
+        oci_version: plan.oci_version.clone(),
+        annotations: plan.annotations.clone(),
+        cgroup: cgroup_plan.paths().clone(),
+        namespaces: plan.namespaces.private.bits(),
+        hooks: Some(plan.hooks.clone()),
+    };
+    let mut container = Container { dir, record };
+    let result = (|| {
+        container.dir.save(&container.record)?;
+        container.dir.save_config(&text)?;
+        let fifo =
+            if mode == Purpose::Create { Some(make_fifo(&container.dir.fifo(), &plan)?) } else { None };
+        undo.cgroup_may_exist(container.record.cgroup.clone());
+        let cgroup = Cgroup::create(&hierarchies, &cgroup_plan)?;
+        let view = if plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
+            CgroupView::prepare(&container.record.cgroup, hierarchies.mode(), plan.namespaces.unshare_cgroup)?
+        } else {
+            CgroupView::default()
+        };
+        let script = Script {
+            maps_ids: plan.namespaces.clone.contains(Namespaces::USER),
+            runtime_hooks: has_runtime_hooks(&plan),
+            serves_terminal: plan.process.terminal && console_socket.is_none(),
+            seccomp_listener: listener,
+        };
+        let (mut channel, init_channel) = Channel::pair(script)?;
+        let joiner = cgroup.joiner()?;
+        let into = joiner
+            .clone_into()
+            .map(|fd| fd.try_clone_to_owned())
+            .transpose()
+            .map_err(ContainerError::act("cgroup"))?;
+        let forked = {
+            let visit = Visit::enter(&plan, &parent_joins)?;
+            let fork = Fork {
+                namespaces: plan.namespaces.clone,
+                cgroup: into.as_ref().map(AsFd::as_fd),
+                sibling: false,
+            };
+            let forked = fork.fork().map_err(ContainerError::act("creating the container's namespaces"))?;
+            if matches!(forked, Forked::Child) {
+                visit.stay();
+            }
+            forked
+        };
+        let (pid, pidfd) = match forked {
+            Forked::Child => {
+                drop(channel);
+                let init = Init {
+                    id,
+                    plan: &plan,
+                    sources: opened,
+                    devices: all_devices,
+                    joins: init_joins,
+                    cgroup: Some(joiner),
+                    cgroup_view: view,
+                    seccomp,
+                    fifo,
+                    console_socket,
+                    no_pivot: options.no_pivot,
+                    no_new_keyring: options.no_new_keyring,
+                    preserve_fds: options.preserve_fds,
+                    listen_fds: 0,
+                    state: HookState::of(&container.record),
+                };
+                init::run(init, init_channel)
+            }
+            Forked::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
+        drop(init_channel);
+        let terminal = serve(&plan, &mut container, &cgroup, &mut channel, pid, options)?;
+        channel.send(Step::Go, None)?;
+        if mode == Purpose::Run {
+            channel.executed()?;
+            poststart(&plan, &container, pid);
+        }
+        Ok((pidfd, terminal))
+    })();
+    match result {
+        Ok((pidfd, terminal)) => {
+            undo.disarm();
+            Ok(Created { container, pidfd, terminal })
+        }
+        Err(error) => Err(undo.run(error)),
+    }
+}
+
+/// The parent's half of the handshake, up to Ready.
+fn serve(
+    plan: &ContainerPlan,
+    container: &mut Container,
+    cgroup: &Cgroup,
+    channel: &mut Channel,
+    pid: i32,
+    options: &Options,
+) -> Result<Option<OwnedFd>, ContainerError> {
+    if plan.namespaces.clone.contains(Namespaces::USER) {
+        idmap::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)
+            .map_err(ContainerError::act("mapping ids of the user namespace"))?;
+    }
+    channel.send(Step::Mapped, None)?;
+    cgroup.apply(&plan.resources)?;
+    cgroup.apply_devices(&device_rules(plan))?;
+    container.record.init = ProcessId::of(pid);
+    container.dir.save(&container.record)?;
+    let state = HookState::of(&container.record);
+    channel.expect(Step::Mounted)?;
+    if has_runtime_hooks(plan) {
+        let json = state.json("creating", pid);
+        #[allow(deprecated)]
+        hooks::run("prestart", plan.hooks.prestart().as_ref(), &json)?;
+        hooks::run("createRuntime", plan.hooks.create_runtime().as_ref(), &json)?;
+    }
+    channel.send(Step::HooksDone, None)?;
+    let terminal = channel.expect_fd(Step::Terminal)?;
+    if let Some(listener) = channel.expect_fd(Step::Listener)? {
+        hand_over_listener(plan, &state, pid, &listener)?;
+    }
+    channel.expect(Step::Ready)?;
+    settle_process(plan, pid)?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, pid)
+            .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
+    }
+    Ok(terminal)
+}
+
+/// Limits that init itself may not have the right to set on itself.
+fn settle_process(plan: &ContainerPlan, pid: i32) -> Result<(), ContainerError> {
+    limits(&plan.process, pid)
+}
+
+/// Resource limits and OOM score of a process that is about to become the program.
+pub fn limits(process: &plan::process::ProcessPlan, pid: i32) -> Result<(), ContainerError> {
+    for (resource, limit) in &process.rlimits {
+        rustix::process::prlimit(rustix::process::Pid::from_raw(pid), *resource, limit.clone())
+            .map_err(ContainerError::act(format!("setting the limit {resource:?}")))?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, score.to_string())
+            .map_err(ContainerError::act(format!("writing {score} to {path}")))?;
+    }
+    Ok(())
+}
+
+/// The rules of config.json, and after them those without which the default devices would not work.
+fn device_rules(plan: &ContainerPlan) -> Vec<oci_spec::runtime::LinuxDeviceCgroup> {
+    let mut rules = plan.resources.devices().clone().unwrap_or_default();
+    rules.extend(wharf_cgroups::devices::default_rules());
+    rules
+}
+
+fn has_runtime_hooks(plan: &ContainerPlan) -> bool {
+    #[allow(deprecated)]
+    let prestart = plan.hooks.prestart();
+    [prestart, plan.hooks.create_runtime()].into_iter().flatten().any(|list| !list.is_empty())
+}
+
+fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Result<(), ContainerError> {
+    let detached = mode == Purpose::Create || options.detach;
+    let refuse = |text: &str| Err(ContainerError::Refused(text.to_owned()));
+    match (plan.process.terminal, options.console_socket.is_some()) {
+        (true, false) if detached => {
+            refuse("cannot allocate tty if runw will detach without setting console socket")
+        }
+        (_, true) if !detached => refuse("cannot use console socket if runw will not detach or allocate tty"),
+        (false, true) => refuse("cannot use console socket if runw will not detach or allocate tty"),
+        _ => Ok(()),
+    }
+}
+
+/// The fifo that `start` opens. Init opens it by this descriptor only.
+fn make_fifo(path: &Path, plan: &ContainerPlan) -> Result<OwnedFd, ContainerError> {
+    let failed = || ContainerError::act::<rustix::io::Errno>(format!("making {}", path.display()));
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
+        .map_err(failed())?;
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed())?;
+    // whoever the process becomes, it has to be able to open it; the umask may have taken bits
+    rustix::fs::chmodat(rustix::fs::CWD, path, Mode::from_raw_mode(0o622), rustix::fs::AtFlags::empty())
+        .map_err(failed())?;
+    let _ = plan;
+    Ok(fd)
+}
+
+/// Written beside and renamed: a watcher sees the whole number or none.
+pub fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&new, pid.to_string())?;
+    std::fs::rename(&new, path)
+}
+
+fn poststart(plan: &ContainerPlan, container: &Container, pid: i32) {
+    let state = HookState::of(&container.record).json("running", pid);
+    // the process runs already: the specification has the failure logged and the container go on
+    if let Err(e) = hooks::run("poststart", plan.hooks.poststart().as_ref(), &state) {
+        crate::log::warn(&e.to_string());
+    }
+}
+
+/// Gives the seccomp notification descriptor to the agent at listenerPath, with the state as the specification has it.
+fn hand_over_listener(
+    plan: &ContainerPlan,
+    state: &HookState<'_>,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<(), ContainerError> {
+    let Some(profile) = &plan.seccomp else { return Ok(()) };
+    let Some(path) = profile.listener_path() else {
+        return Err(ContainerError::Config(config::ConfigError::invalid(
+            "linux.seccomp.listenerPath",
+            "missing; the profile has rules with SCMP_ACT_NOTIFY",
+        )));
+    };
+    let message = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": profile.listener_metadata().clone().unwrap_or_default(),
+        "state": state.value("creating", pid),
+    });
+    let socket = console::connect_path(path)
+        .map_err(ContainerError::act(format!("connecting to the seccomp agent at {}", path.display())))?;
+    console::send_fd(&socket, listener, message.to_string().as_bytes())
+        .map_err(ContainerError::act(format!("sending to the seccomp agent at {}", path.display())))
+}
+
+/// The runtime's stay in namespaces that only apply to children, or that init could not enter: left again on drop.
+struct Visit {
+    back: Vec<(OwnedFd, Namespaces)>,
+}
+
+impl Visit {
+    fn enter(plan: &ContainerPlan, joins: &[namespaces::Entered]) -> Result<Self, ContainerError> {
+        let mut visit = Self { back: Vec::new() };
+        for entered in joins {
+            let kind = entered.join.kind;
+            visit.remember(kind)?;
+            setns(&entered.fd, kind).map_err(ContainerError::act(format!(
+                "{}.path: entering {}",
+                entered.join.at,
+                entered.join.path.display()
+            )))?;
+        }
+        if !plan.time_offsets.is_empty() {
+            // offsets can only be written while nobody is in the namespace
+            visit.remember(Namespaces::TIME)?;
+            unshare(Namespaces::TIME).map_err(ContainerError::act("making the time namespace"))?;
+            for (clock, secs, nanos) in &plan.time_offsets {
+                std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
+                    .map_err(ContainerError::act(format!("linux.timeOffsets.{clock}")))?;
+            }
+        }
+        Ok(visit)
+    }
+
+    /// In init: this is where it is to be.
+    fn stay(mut self) {
+        self.back.clear();
+    }
+
+    fn remember(&mut self, kind: Namespaces) -> Result<(), ContainerError> {
+        let name = match kind {
+            Namespaces::PID => "pid",
+            Namespaces::NET => "net",
+            Namespaces::IPC => "ipc",
+            Namespaces::UTS => "uts",
+            Namespaces::CGROUP => "cgroup",
+            Namespaces::TIME => "time",
+            _ => return Err(ContainerError::Refused("a namespace that the runtime cannot visit".into())),
+        };
+        let path = format!("/proc/self/ns/{name}");
+        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(ContainerError::act(format!("opening {path}")))?;
+        self.back.push((fd, kind));
+        Ok(())
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        for (fd, kind) in self.back.drain(..) {
+            if let Err(e) = setns(&fd, kind) {
+                crate::log::warn(&format!("leaving a namespace of the container: {e}"));
+            }
+        }
+    }
+}

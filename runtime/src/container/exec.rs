@@ -1,0 +1,213 @@
+//! Running another process in a container.
+
+use super::ContainerError;
+use super::create::{limits, write_pid_file};
+use super::status::{Container, Status};
+use crate::handshake::{Channel, Script, Step};
+use crate::host::Host;
+use crate::init::{self, InitError};
+use crate::pid::ProcessId;
+use crate::plan::process::{self, ProcessPlan};
+use crate::process::program::Program;
+use crate::rootfs::procfs::Proc;
+use crate::rootfs::resolve::Root;
+use crate::{config, console, seccomp};
+use oci_spec::runtime::{Process, Spec};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use wharf_cgroups::Joiner;
+use wharf_sys::fork::{Fork, Forked, exit_now};
+use wharf_sys::namespace::{Namespaces, setns};
+
+/// How the process is to be run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub console_socket: Option<PathBuf>,
+    pub pid_file: Option<PathBuf>,
+    pub preserve_fds: u32,
+    pub ignore_paused: bool,
+    pub detach: bool,
+    /// A cgroup below the container's.
+    pub sub_cgroup: Option<String>,
+}
+
+/// A process that runs in a container.
+#[derive(Debug)]
+pub struct Executed {
+    pub pidfd: OwnedFd,
+    /// The master of the terminal, if the caller serves it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// The config.json the container was created from.
+pub fn saved_spec(container: &Container) -> Result<Spec, ContainerError> {
+    Ok(config::read_json(&container.dir.config())?)
+}
+
+/// Runs `process`; `at` is its JSON path for errors.
+pub fn exec(
+    container: &Container,
+    process: &Process,
+    spec: &Spec,
+    options: &Options,
+) -> Result<Executed, ContainerError> {
+    match container.status() {
+        Status::Stopped => return Err(ContainerError::Refused("cannot exec in a stopped container".into())),
+        Status::Paused if !options.ignore_paused => {
+            return Err(ContainerError::Refused(
+                "cannot exec in a paused container (use --ignore-paused to override)".into(),
+            ));
+        }
+        _ => {}
+    }
+    let plan = process::plan(process, "process")?;
+    Host::detect().check_labels(&plan, None, "process")?;
+    if plan.terminal && options.detach && options.console_socket.is_none() {
+        return Err(ContainerError::Refused(
+            "cannot allocate tty if runw will detach without setting console socket".into(),
+        ));
+    }
+    let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let filter = profile
+        .map(seccomp::compile)
+        .transpose()
+        .map_err(|e| config::ConfigError::invalid("linux.seccomp", e.to_string()))?;
+    if filter.as_ref().is_some_and(|f| f.notify) {
+        return Err(ContainerError::Refused(
+            "exec with a seccomp profile that notifies is not supported".into(),
+        ));
+    }
+    let init = container
+        .record
+        .init
+        .and_then(ProcessId::open)
+        .ok_or_else(|| ContainerError::Refused("cannot exec in a stopped container".into()))?;
+    let socket = options
+        .console_socket
+        .as_ref()
+        .map(|path| {
+            console::connect_path(path)
+                .map_err(ContainerError::act(format!("connecting to console socket {}", path.display())))
+        })
+        .transpose()?;
+    if options.sub_cgroup.is_some() {
+        return Err(ContainerError::Refused("--cgroup is not supported by this version of runw".into()));
+    }
+    let joiner = container.cgroup()?.joiner()?;
+    launch(container, plan, filter, joiner, init, socket, options)
+}
+
+fn launch(
+    container: &Container,
+    plan: ProcessPlan,
+    filter: Option<seccomp::Program>,
+    joiner: Joiner,
+    init: OwnedFd,
+    socket: Option<OwnedFd>,
+    options: &Options,
+) -> Result<Executed, ContainerError> {
+    let namespaces = Namespaces::from_bits(container.record.namespaces);
+    let script = Script { serves_terminal: plan.terminal && socket.is_none(), ..Script::default() };
+    let (mut channel, child_channel) = Channel::pair(script)?;
+    if namespaces.contains(Namespaces::PID) {
+        // applies to children only; this process forks once and then only waits
+        setns(&init, Namespaces::PID)
+            .map_err(ContainerError::act("entering the container's pid namespace"))?;
+    }
+    let fork = Fork { cgroup: joiner.clone_into(), ..Fork::default() };
+    match fork.fork().map_err(ContainerError::act("forking into the container's cgroup"))? {
+        Forked::Child => {
+            drop(channel);
+            let child = Child { container, plan: &plan, filter, joiner, init, namespaces, socket, options };
+            child.run(child_channel)
+        }
+        Forked::Parent { pid, pidfd } => {
+            drop(child_channel);
+            let served = serve(&plan, &mut channel, pid, options)
+                .and_then(|terminal| Ok(channel.executed().map(|()| terminal)?));
+            match served {
+                Ok(terminal) => Ok(Executed { pidfd, terminal }),
+                Err(e) => {
+                    // not there to stay; a failure to kill means that it is gone
+                    let _ = wharf_sys::pidfd::send_signal(&pidfd, 9);
+                    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                    Err(e)
+                }
+            }
+        }
+    }
+}
+
+fn serve(
+    plan: &ProcessPlan,
+    channel: &mut Channel,
+    pid: i32,
+    options: &Options,
+) -> Result<Option<OwnedFd>, ContainerError> {
+    let terminal = channel.expect_fd(Step::Terminal)?;
+    channel.expect(Step::Ready)?;
+    limits(plan, pid)?;
+    if let Some(path) = &options.pid_file {
+        write_pid_file(path, pid)
+            .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
+    }
+    channel.send(Step::Go, None)?;
+    Ok(terminal)
+}
+
+struct Child<'a> {
+    container: &'a Container,
+    plan: &'a ProcessPlan,
+    filter: Option<seccomp::Program>,
+    joiner: Joiner,
+    init: OwnedFd,
+    namespaces: Namespaces,
+    socket: Option<OwnedFd>,
+    options: &'a Options,
+}
+
+impl Child<'_> {
+    fn run(mut self, mut channel: Channel) -> ! {
+        let error = match self.become_process(&mut channel) {
+            Err(e) => e,
+            Ok(program) => program.exec(self.options.preserve_fds).into(),
+        };
+        let _ = channel.fail(&error.0);
+        exit_now(255)
+    }
+
+    fn become_process(&mut self, channel: &mut Channel) -> Result<Program, InitError> {
+        let named = |name: &str, e: String| InitError(format!("{name}: {e}"));
+        self.joiner.join_self().map_err(|e| named("entering the cgroup", e.to_string()))?;
+        let rest = self.namespaces.without(Namespaces::PID);
+        setns(&self.init, rest).map_err(|e| named("entering the container's namespaces", e.to_string()))?;
+        if rest.contains(Namespaces::USER) {
+            let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
+            rustix::thread::set_thread_res_gid(gid, gid, gid)
+                .map_err(|e| named("setgid 0", e.to_string()))?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)
+                .map_err(|e| named("setuid 0", e.to_string()))?;
+        }
+        rustix::process::setsid().map_err(|e| named("setsid", e.to_string()))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty())
+            .map_err(|e| named("opening the root", e.to_string()))?;
+        let root = Root::new(root);
+        if self.plan.terminal {
+            init::terminal(self.plan, &root, self.socket.take(), channel, false)?;
+        }
+        if self.plan.apparmor.is_some() || self.plan.selinux.is_some() {
+            init::labels(self.plan, &Proc::new()?)?;
+        }
+        init::keyring(&self.container.record.id)?;
+        let user_namespace = self.namespaces.contains(Namespaces::USER);
+        let program = init::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
+        channel.send(Step::Ready, None)?;
+        channel.expect(Step::Go)?;
+        init::load_last(self.filter.as_ref().filter(|_| self.plan.no_new_privileges))?;
+        wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
+        Ok(program)
+    }
+}

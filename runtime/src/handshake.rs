@@ -1,0 +1,311 @@
+//! The conversation between the runtime (parent) and init, its child inside the container.
+//!
+//! One SOCK_SEQPACKET pair, one message a step. The steps come in the order they are declared in [`Step`]; which of
+//! them take place is known to both sides before the fork (a [`Script`]), so each side always knows the one message
+//! that may come next, and anything else ends the container.
+//!
+//! ```text
+//!  parent                                   init
+//!    │ ──────────────── Mapped ───────────────▶ │   only with a new user namespace
+//!    │   (limits the cgroup meanwhile)          │   enters cgroup and namespaces, mounts
+//!    │ ◀─────────────── Mounted ─────────────── │   only with prestart/createRuntime hooks
+//!    │ ─────────────── HooksDone ─────────────▶ │   only with those
+//!    │                                          │   pivots, devices, masks, identity
+//!    │ ◀────────── Terminal (+ pty fd) ──────── │   only if the parent itself serves the terminal
+//!    │ ◀────────── Listener (+ fd) ──────────── │   only with seccomp notification
+//!    │ ◀──────────────── Ready ──────────────── │
+//!    │   (records the state)                    │
+//!    │ ────────────────── Go ─────────────────▶ │
+//!    │ ◀────────── end of file ──────────────── │   the program runs (close-on-exec), or for create: waits at the fifo
+//! ```
+//! In place of any message init may send `Failed` with the step that failed and why. End of file earlier means that
+//! the other side died.
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Longest failure text that is carried; longer ones are cut.
+const MAX_TEXT: usize = 4096;
+const FAILED: u8 = 0xff;
+
+/// The steps in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Step {
+    Mapped = 1,
+    Mounted,
+    HooksDone,
+    Terminal,
+    Listener,
+    Ready,
+    Go,
+}
+
+/// Which optional steps take place.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Script {
+    pub maps_ids: bool,
+    pub runtime_hooks: bool,
+    pub serves_terminal: bool,
+    pub seccomp_listener: bool,
+}
+
+impl Script {
+    const ORDER: [Step; 7] =
+        [Step::Mapped, Step::Mounted, Step::HooksDone, Step::Terminal, Step::Listener, Step::Ready, Step::Go];
+
+    fn includes(self, step: Step) -> bool {
+        match step {
+            Step::Mapped => self.maps_ids,
+            Step::Mounted | Step::HooksDone => self.runtime_hooks,
+            Step::Terminal => self.serves_terminal,
+            Step::Listener => self.seccomp_listener,
+            Step::Ready | Step::Go => true,
+        }
+    }
+
+    /// The step after `last`, or None at the end.
+    fn after(self, last: Option<Step>) -> Option<Step> {
+        Self::ORDER.into_iter().find(|s| last.is_none_or(|l| *s > l) && self.includes(*s))
+    }
+}
+
+/// Why the conversation ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// Init failed and said so.
+    #[error("{0}")]
+    Init(String),
+    #[error("the other side ended before the step {0:?}")]
+    Gone(Step),
+    #[error("step {got} came where {expected:?} is due")]
+    OutOfOrder { expected: Step, got: u8 },
+    #[error("step {0:?} came without its descriptor")]
+    NoDescriptor(Step),
+    #[error("step {0:?} is not due")]
+    NotDue(Step),
+    #[error("handshake socket: {0}")]
+    Socket(#[from] Errno),
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+    script: Script,
+    last: Option<Step>,
+}
+
+impl Channel {
+    /// Both ends, parent's first.
+    pub fn pair(script: Script) -> Result<(Self, Self), HandshakeError> {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let end = |socket| Self { socket, script, last: None };
+        Ok((end(a), end(b)))
+    }
+
+    /// Checks that `step` is the one due now and makes it the last one done. A step outside the script is no step:
+    /// false, and nothing is to be sent or awaited.
+    fn advance(&mut self, step: Step) -> Result<bool, HandshakeError> {
+        if !self.script.includes(step) {
+            return Ok(false);
+        }
+        if self.script.after(self.last) != Some(step) {
+            return Err(HandshakeError::NotDue(step));
+        }
+        self.last = Some(step);
+        Ok(true)
+    }
+
+    /// Sends a step, if it is in the script.
+    pub fn send(&mut self, step: Step, fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
+        if self.advance(step)? {
+            self.transmit(&[step as u8], fd)?;
+        }
+        Ok(())
+    }
+
+    /// Awaits a step without a descriptor, if it is in the script.
+    pub fn expect(&mut self, step: Step) -> Result<(), HandshakeError> {
+        if self.advance(step)? {
+            self.receive(step)?;
+        }
+        Ok(())
+    }
+
+    /// Awaits a step that carries a descriptor; None if it is not in the script.
+    pub fn expect_fd(&mut self, step: Step) -> Result<Option<OwnedFd>, HandshakeError> {
+        if !self.advance(step)? {
+            return Ok(None);
+        }
+        self.receive(step)?.ok_or(HandshakeError::NoDescriptor(step)).map(Some)
+    }
+
+    /// Init's last word: what failed. May come at any time.
+    pub fn fail(&self, text: &str) -> Result<(), HandshakeError> {
+        let mut message = vec![FAILED];
+        let mut end = text.len().min(MAX_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.extend_from_slice(text.as_bytes().get(..end).unwrap_or_default());
+        self.transmit(&message, None)
+    }
+
+    /// After Go: waits until init has become the program (Ok) or has failed to.
+    pub fn executed(self) -> Result<(), HandshakeError> {
+        match self.receive_any()? {
+            None => Ok(()),
+            Some((message, _)) => Err(failure(Step::Go, &message)),
+        }
+    }
+
+    fn transmit(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds;
+        if let Some(fd) = fd {
+            fds = [fd];
+            control.push(SendAncillaryMessage::ScmRights(&fds));
+        }
+        rustix::io::retry_on_intr(|| {
+            sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        })?;
+        Ok(())
+    }
+
+    fn receive(&self, step: Step) -> Result<Option<OwnedFd>, HandshakeError> {
+        match self.receive_any()? {
+            None => Err(HandshakeError::Gone(step)),
+            Some((message, fd)) if message == [step as u8] => Ok(fd),
+            Some((message, _)) => Err(failure(step, &message)),
+        }
+    }
+
+    fn receive_any(&self) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>, HandshakeError> {
+        let mut bytes = vec![0u8; MAX_TEXT + 1];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let got = rustix::io::retry_on_intr(|| {
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
+        let fd = control.drain().find_map(|m| match m {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        bytes.truncate(got.bytes);
+        Ok(Some((bytes, fd)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn failure(expected: Step, message: &[u8]) -> HandshakeError {
+    match message.split_first() {
+        Some((&FAILED, text)) => HandshakeError::Init(String::from_utf8_lossy(text).into_owned()),
+        Some((&got, _)) => HandshakeError::OutOfOrder { expected, got },
+        None => HandshakeError::Gone(expected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Script =
+        Script { maps_ids: true, runtime_hooks: true, serves_terminal: true, seccomp_listener: true };
+
+    #[test]
+    fn the_whole_script_runs_in_order() {
+        let (mut parent, mut init) = Channel::pair(ALL).unwrap();
+        parent.send(Step::Mapped, None).unwrap();
+        init.expect(Step::Mapped).unwrap();
+        init.send(Step::Mounted, None).unwrap();
+        parent.expect(Step::Mounted).unwrap();
+        parent.send(Step::HooksDone, None).unwrap();
+        init.expect(Step::HooksDone).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        init.send(Step::Terminal, Some(file.as_fd())).unwrap();
+        assert!(parent.expect_fd(Step::Terminal).unwrap().is_some());
+        init.send(Step::Listener, Some(file.as_fd())).unwrap();
+        assert!(parent.expect_fd(Step::Listener).unwrap().is_some());
+        init.send(Step::Ready, None).unwrap();
+        parent.expect(Step::Ready).unwrap();
+        parent.send(Step::Go, None).unwrap();
+        init.expect(Step::Go).unwrap();
+        drop(init);
+        parent.executed().unwrap();
+    }
+
+    #[test]
+    fn steps_outside_the_script_are_silent() {
+        let (mut parent, mut init) = Channel::pair(Script::default()).unwrap();
+        parent.send(Step::Mapped, None).unwrap();
+        init.expect(Step::Mapped).unwrap();
+        init.send(Step::Mounted, None).unwrap();
+        assert!(parent.expect_fd(Step::Terminal).unwrap().is_none());
+        init.send(Step::Ready, None).unwrap();
+        parent.expect(Step::Ready).unwrap();
+    }
+
+    #[test]
+    fn a_step_out_of_turn_is_refused_by_the_sender() {
+        let (_parent, mut init) = Channel::pair(ALL).unwrap();
+        assert!(matches!(init.send(Step::Ready, None), Err(HandshakeError::NotDue(Step::Ready))));
+    }
+
+    #[test]
+    fn a_step_out_of_turn_is_refused_by_the_receiver() {
+        let (mut parent, init) = Channel::pair(Script::default()).unwrap();
+        init.transmit(&[Step::Go as u8], None).unwrap();
+        assert!(matches!(parent.expect(Step::Ready), Err(HandshakeError::OutOfOrder { got: 7, .. })));
+    }
+
+    #[test]
+    fn a_failure_carries_its_text_at_any_step() {
+        let (mut parent, init) = Channel::pair(Script::default()).unwrap();
+        init.fail("mounting /proc: no").unwrap();
+        assert!(
+            matches!(parent.expect(Step::Ready), Err(HandshakeError::Init(t)) if t == "mounting /proc: no")
+        );
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_at_a_character() {
+        let (mut parent, init) = Channel::pair(Script::default()).unwrap();
+        init.fail(&"ä".repeat(MAX_TEXT)).unwrap();
+        let Err(HandshakeError::Init(text)) = parent.expect(Step::Ready) else { panic!("no failure") };
+        assert_eq!(text.len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn a_dead_init_is_named_by_the_step_that_is_missing() {
+        let (mut parent, init) = Channel::pair(Script::default()).unwrap();
+        drop(init);
+        assert!(matches!(parent.expect(Step::Ready), Err(HandshakeError::Gone(Step::Ready))));
+    }
+
+    #[test]
+    fn a_descriptor_that_is_missing_is_an_error() {
+        let (mut parent, init) =
+            Channel::pair(Script { serves_terminal: true, ..Script::default() }).unwrap();
+        init.transmit(&[Step::Terminal as u8], None).unwrap();
+        assert!(matches!(
+            parent.expect_fd(Step::Terminal),
+            Err(HandshakeError::NoDescriptor(Step::Terminal))
+        ));
+    }
+}

@@ -1,0 +1,362 @@
+//! The container's first process between its clone and its program: everything it does to itself and its namespaces.
+//!
+//! The order is the protocol with the runtime ([`crate::handshake`]) and the safety argument: mounts come from
+//! descriptors opened before the clone, nothing of the image runs, devices and console are made when the host's root
+//! is gone, privileges go last, and every failure is sent up by name.
+
+pub mod namespaces;
+
+use crate::cgroup_mount::CgroupView;
+use crate::console::{self, Pty};
+use crate::handshake::{Channel, HandshakeError, Step};
+use crate::hooks;
+use crate::plan::process::ProcessPlan;
+use crate::plan::{ContainerPlan, Device};
+use crate::process::identity;
+use crate::process::program::Program;
+use crate::rootfs::procfs::Proc;
+use crate::rootfs::resolve::{Root, Target};
+use crate::rootfs::{devices, mask, mount, pivot};
+use crate::seccomp::Program as Filter;
+use crate::sources::Sources;
+use namespaces::Entered;
+use rustix::fs::{Mode, OFlags};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use wharf_cgroups::Joiner;
+use wharf_sys::namespace::Namespaces;
+
+/// Everything init needs, gathered before it exists.
+#[derive(Debug)]
+pub struct Init<'a> {
+    pub id: &'a str,
+    pub plan: &'a ContainerPlan,
+    pub sources: Sources,
+    pub devices: Vec<Device>,
+    pub joins: Vec<Entered>,
+    pub cgroup: Option<Joiner>,
+    pub cgroup_view: CgroupView,
+    pub seccomp: Option<Filter>,
+    /// O_PATH; None for `run`, which goes on by itself.
+    pub fifo: Option<OwnedFd>,
+    pub console_socket: Option<OwnedFd>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    pub preserve_fds: u32,
+    /// LISTEN_FDS of the caller.
+    pub listen_fds: u32,
+    /// State for hooks, as JSON with a place for pid and status.
+    pub state: crate::container::HookState<'a>,
+}
+
+/// A step of init that failed; its text goes to the runtime.
+#[derive(Debug)]
+pub struct InitError(pub String);
+
+impl<E: std::error::Error> From<E> for InitError {
+    fn from(e: E) -> Self {
+        let mut text = e.to_string();
+        let mut source = e.source();
+        while let Some(s) = source {
+            let more = s.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            source = s.source();
+        }
+        Self(text)
+    }
+}
+
+fn step(name: &str) -> impl FnOnce(InitError) -> InitError {
+    let name = name.to_owned();
+    move |e| InitError(format!("{name}: {}", e.0))
+}
+
+/// Puts the name of the step in front of its error.
+fn named<T, E: Into<InitError>>(name: &str, result: Result<T, E>) -> Result<T, InitError> {
+    result.map_err(|e| step(name)(e.into()))
+}
+
+/// Runs init to its end, which is the program or an error sent to the runtime.
+pub fn run(mut init: Init<'_>, mut channel: Channel) -> ! {
+    let error = match prepare(&mut init, &mut channel) {
+        Err(e) => e,
+        Ok((program, root, proc)) => finish(init, &mut channel, program, root, proc),
+    };
+    // the runtime may be gone by now; then there is nobody to tell
+    let _ = channel.fail(&error.0);
+    wharf_sys::fork::exit_now(255)
+}
+
+fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root, Option<Proc>), InitError> {
+    let plan = init.plan;
+    channel.expect(Step::Mapped)?;
+    if let Some(joiner) = init.cgroup.take() {
+        named("entering the cgroup", joiner.join_self())?;
+    }
+    named("becoming root of the user namespace", namespaces::become_root(&plan.namespaces))?;
+    named("entering namespaces", namespaces::enter(std::mem::take(&mut init.joins)))?;
+    if plan.namespaces.unshare_cgroup {
+        named("making the cgroup namespace", wharf_sys::namespace::unshare(Namespaces::CGROUP))?;
+    }
+    named("setsid", rustix::process::setsid())?;
+    if plan.namespaces.clone.contains(Namespaces::NET) {
+        named("setting the loopback interface up", wharf_sys::netif::loopback_up())?;
+    }
+    rustix::process::umask(Mode::empty());
+    let root = if plan.namespaces.builds_rootfs() { build_root(init, channel)? } else { open_root()? };
+    let proc = settings(init)?;
+    let program = become_process(init, &root, channel)?;
+    Ok((program, root, proc))
+}
+
+fn open_root() -> Result<Root, InitError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Root::new(named("opening the root", rustix::fs::open("/", flags, Mode::empty()))?))
+}
+
+/// Mounts, pivots, makes devices and console, masks.
+fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitError> {
+    let plan = init.plan;
+    let rootfs = &init.sources.rootfs.fd;
+    named("mounting the root filesystem", pivot::stack(rootfs))?;
+    let fd = named("opening the root filesystem", rootfs.try_clone())?;
+    let root = Root::new(fd);
+    let late = named(
+        "mounting",
+        mount::execute(&root, &plan.mounts, &mut init.sources.binds, &mut init.cgroup_view),
+    )?;
+    channel.send(Step::Mounted, None)?;
+    channel.expect(Step::HooksDone)?;
+    let state = || init.state.json("creating", rustix::process::getpid().as_raw_nonzero().get());
+    if plan.hooks.create_container().is_some() {
+        hooks::run("createContainer", plan.hooks.create_container().as_ref(), &state())?;
+    }
+    if init.no_pivot {
+        named("moving to the root filesystem", pivot::move_root(root.as_fd()))?;
+    } else {
+        named("pivoting to the root filesystem", pivot::pivot(root.as_fd()))?;
+    }
+    // a /dev that is bound from the host has its devices already, and they are not ours to add to
+    if !binds_dev(plan) {
+        named("making devices", devices::make(&root, &init.devices, &mut init.sources.devices))?;
+        named("linking devices", devices::links(&root))?;
+    }
+    if plan.process.terminal {
+        terminal(&plan.process, &root, init.console_socket.take(), channel, true)?;
+    }
+    // the working directory is made while the root is still writable
+    named("creating the working directory", root.ensure(&plan.process.cwd, Target::Directory))?;
+    named("making mounts read-only", mount::finish(late))?;
+    named("sealing the root", pivot::seal(&root, plan.root_propagation, plan.readonly_root))?;
+    named("making paths read-only", mask::read_only(&root, &plan.readonly))?;
+    named("masking paths", mask::mask(&root, &plan.masked))?;
+    Ok(root)
+}
+
+fn binds_dev(plan: &ContainerPlan) -> bool {
+    plan.mounts.iter().any(|m| {
+        m.target == Path::new("/dev") && matches!(m.kind, crate::plan::mounts::MountKind::Bind { .. })
+    })
+}
+
+/// Opens the terminal, hands its master out and takes its slave.
+pub fn terminal(
+    process: &ProcessPlan,
+    root: &Root,
+    socket: Option<OwnedFd>,
+    channel: &mut Channel,
+    console: bool,
+) -> Result<(), InitError> {
+    let pty = named("opening a terminal", Pty::open(root))?;
+    if let Some(size) = process.console_size {
+        named("setting the size of the terminal", pty.resize(size))?;
+    }
+    if console {
+        named("mounting the console", pty.mount_console(root))?;
+    }
+    match socket {
+        Some(socket) => named(
+            "sending the terminal to the console socket",
+            console::send_fd(&socket, &pty.master, b"/dev/ptmx"),
+        )?,
+        None => channel.send(Step::Terminal, Some(pty.master.as_fd()))?,
+    }
+    named("taking the terminal", pty.take())
+}
+
+/// Names, kernel settings and labels of the namespaces.
+fn settings(init: &Init<'_>) -> Result<Option<Proc>, InitError> {
+    let plan = init.plan;
+    if let Some(name) = &plan.hostname {
+        named("sethostname", rustix::system::sethostname(name.as_bytes()))?;
+    }
+    if let Some(name) = &plan.domainname {
+        named("setdomainname", rustix::system::setdomainname(name.as_bytes()))?;
+    }
+    let needed = !plan.sysctl.is_empty()
+        || init.fifo.is_some()
+        || plan.process.apparmor.is_some()
+        || plan.process.selinux.is_some();
+    let proc = if needed { Some(named("opening a private procfs", Proc::new())?) } else { None };
+    if let Some(proc) = &proc {
+        for (path, value) in &plan.sysctl {
+            named(&format!("sysctl {path}"), proc.write(&format!("sys/{path}"), value.as_bytes()))?;
+        }
+        labels(&plan.process, proc)?;
+    }
+    Ok(proc)
+}
+
+/// The label that the next exec takes. Written through the private procfs: redirecting this write was a way to run
+/// unconfined (CVE-2019-16884, CVE-2025-52881).
+pub fn labels(process: &ProcessPlan, proc: &Proc) -> Result<(), InitError> {
+    let task = format!("self/task/{}/attr", rustix::thread::gettid().as_raw_nonzero());
+    if let Some(profile) = &process.apparmor {
+        let text = format!("exec {profile}");
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        let task = task.replace("self", &pid.to_string());
+        named(
+            "applying the AppArmor profile",
+            proc.write(&format!("{task}/apparmor/exec"), text.as_bytes())
+                .or_else(|_| proc.write(&format!("{task}/exec"), text.as_bytes())),
+        )?;
+    }
+    if let Some(label) = &process.selinux {
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        let task = task.replace("self", &pid.to_string());
+        named("applying the SELinux label", proc.write(&format!("{task}/exec"), label.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn become_process(init: &mut Init<'_>, root: &Root, channel: &mut Channel) -> Result<Program, InitError> {
+    let plan = init.plan;
+    if !init.no_new_keyring {
+        keyring(init.id)?;
+    }
+    if let Some(persona) = plan.personality {
+        named("setting the personality", wharf_sys::sched::set_personality(persona))?;
+    }
+    let mut program =
+        settle(&plan.process, root, plan.namespaces.has_user(), init.seccomp.as_ref(), channel)?;
+    if init.listen_fds > 0 {
+        program.add_env(&format!("LISTEN_FDS={}", init.listen_fds));
+        program.add_env("LISTEN_PID=1");
+    }
+    Ok(program)
+}
+
+/// The part that create and exec share: priorities, privileges, working directory, and finding the program.
+pub fn settle(
+    process: &ProcessPlan,
+    root: &Root,
+    user_namespace: bool,
+    seccomp: Option<&Filter>,
+    channel: &mut Channel,
+) -> Result<Program, InitError> {
+    if let Some(attr) = process.scheduler {
+        named("setting the scheduler", wharf_sys::sched::set_scheduler(attr))?;
+    }
+    if let Some((class, level)) = process.io_priority {
+        named("setting the I/O priority", wharf_sys::sched::set_io_priority(class, level))?;
+    }
+    named("preparing the standard streams", identity::own_stdio(process.uid, identity::stdio()))?;
+    if process.no_new_privileges {
+        named("setting no_new_privs", rustix::thread::set_no_new_privs(true))?;
+    }
+    // as container root first: it may be allowed where the user is not; else again as the user
+    let entered = identity::enter_cwd(root, &process.cwd);
+    // without no_new_privs loading a filter takes CAP_SYS_ADMIN, which is about to go
+    if !process.no_new_privileges {
+        filter(seccomp, channel)?;
+    }
+    named("becoming the user", identity::become_user(process, user_namespace))?;
+    if entered.is_err() {
+        named("entering the working directory", identity::enter_cwd(root, &process.cwd))?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
+    if process.no_new_privileges && seccomp.is_some_and(|f| f.notify) {
+        filter(seccomp, channel)?; // its descriptor has to reach the runtime before Ready
+    }
+    Ok(Program::find(process, root)?)
+}
+
+fn filter(seccomp: Option<&Filter>, channel: &mut Channel) -> Result<(), InitError> {
+    let Some(program) = seccomp else { return Ok(()) };
+    let listener =
+        named("loading the seccomp filter", wharf_sys::seccomp::install(&program.filter, program.flags))?;
+    if let Some(listener) = listener {
+        channel.send(Step::Listener, Some(listener.as_fd()))?;
+    }
+    Ok(())
+}
+
+/// A session keyring of the container's own, that its processes may use and nobody else's keys are in.
+pub fn keyring(id: &str) -> Result<(), InitError> {
+    let Ok(name) = CString::new(format!("_ses.{id}")) else { return Ok(()) };
+    match wharf_sys::keyring::join_session_keyring(&name) {
+        Ok(key) => {
+            // searching is allowed to the user, so that the container's other processes find the keyring
+            let search_by_user = 0x0008_0000;
+            if let Ok(permissions) = wharf_sys::keyring::key_permissions(key) {
+                let _ = wharf_sys::keyring::set_key_permissions(key, permissions | search_by_user);
+            }
+            Ok(())
+        }
+        // no keyrings in this kernel, or a filter of an outer container in the way: runc goes on likewise
+        Err(e) if matches!(e.raw_os_error(), Some(38 | 1)) => Ok(()),
+        Err(e) => named("making a session keyring", Err(e)),
+    }
+}
+
+fn finish(
+    init: Init<'_>,
+    channel: &mut Channel,
+    program: Program,
+    _root: Root,
+    proc: Option<Proc>,
+) -> InitError {
+    match last_steps(&init, channel, proc) {
+        Err(e) => e,
+        Ok(()) => program.exec(init.preserve_fds + init.listen_fds).into(),
+    }
+}
+
+fn last_steps(init: &Init<'_>, channel: &mut Channel, proc: Option<Proc>) -> Result<(), InitError> {
+    channel.send(Step::Ready, None)?;
+    channel.expect(Step::Go)?;
+    if let (Some(fifo), Some(proc)) = (&init.fifo, &proc) {
+        wait_for_start(fifo, proc)?;
+    }
+    if let Some(list) = init.plan.hooks.start_container() {
+        let state = init.state.json("created", rustix::process::getpid().as_raw_nonzero().get());
+        hooks::run("startContainer", Some(list), &state)?;
+    }
+    let filter = init.seccomp.as_ref().filter(|f| init.plan.process.no_new_privileges && !f.notify);
+    load_last(filter)?;
+    named("resetting signals", wharf_sys::signal::reset_all())
+}
+
+/// With no_new_privs the filter is loaded as late as can be, so that it need not allow what init still has to do.
+pub fn load_last(filter: Option<&Filter>) -> Result<(), InitError> {
+    if let Some(program) = filter {
+        named("loading the seccomp filter", wharf_sys::seccomp::install(&program.filter, program.flags))?;
+    }
+    Ok(())
+}
+
+/// Blocks in opening the fifo until `start` opens its other end.
+fn wait_for_start(fifo: &OwnedFd, proc: &Proc) -> Result<(), InitError> {
+    let file = named("opening the exec fifo", proc.reopen(fifo, OFlags::WRONLY))?;
+    named("writing to the exec fifo", rustix::io::write(&file, b"0"))?;
+    Ok(())
+}
+
+impl From<HandshakeError> for String {
+    fn from(e: HandshakeError) -> Self {
+        e.to_string()
+    }
+}

@@ -1,0 +1,48 @@
+//! Entering namespaces as init.
+
+use super::InitError;
+use crate::plan::namespaces::{Join, NamespacePlan};
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+use std::os::fd::OwnedFd;
+use wharf_sys::namespace::{Namespaces, setns};
+
+/// An open namespace, still to be entered.
+#[derive(Debug)]
+pub struct Entered {
+    pub fd: OwnedFd,
+    pub join: Join,
+}
+
+/// Opens namespaces by path, before anything has been created.
+pub fn open(joins: &[Join]) -> Result<Vec<Entered>, InitError> {
+    joins
+        .iter()
+        .map(|join| {
+            let fd = rustix::fs::open(&join.path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| InitError(format!("{}.path: opening {}: {e}", join.at, join.path.display())))?;
+            Ok(Entered { fd, join: join.clone() })
+        })
+        .collect()
+}
+
+/// Enters them; the kind is checked by the kernel.
+pub fn enter(namespaces: Vec<Entered>) -> Result<(), InitError> {
+    for Entered { fd, join } in namespaces {
+        setns(&fd, join.kind)
+            .map_err(|e| InitError(format!("{}.path: entering {}: {e}", join.at, join.path.display())))?;
+    }
+    Ok(())
+}
+
+/// In a new user namespace: takes its ids 0, since what is made from here on should belong to its root.
+pub fn become_root(plan: &NamespacePlan) -> Result<(), InitError> {
+    if !plan.private.contains(Namespaces::USER) {
+        return Ok(());
+    }
+    let gid = rustix::fs::Gid::ROOT;
+    set_thread_res_gid(gid, gid, gid)?;
+    let uid = rustix::fs::Uid::ROOT;
+    set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}

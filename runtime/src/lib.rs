@@ -1,0 +1,28 @@
+//! runw: the OCI runtime.
+//!
+//! [`plan`] turns config.json into data, with every refusal; [`container`] holds the operations; [`init`] is the
+//! container's first process, which talks to its maker through [`handshake`]; [`rootfs`] and [`process`] are what init
+//! does. [`cli`] speaks runc's command line.
+
+mod cgroup_mount;
+pub mod cli;
+pub mod config;
+mod console;
+pub mod container;
+pub mod handshake;
+mod hooks;
+pub mod host;
+mod idmap;
+mod init;
+mod log;
+mod pid;
+pub mod plan;
+mod process;
+mod relay;
+mod rootfs;
+mod seccomp;
+mod self_exe;
+pub mod signals;
+mod sources;
+pub mod state;
+mod timestamp;

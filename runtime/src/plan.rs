@@ -1,0 +1,418 @@
+//! Everything a container needs, checked and in order, as data: made without touching the system, then executed.
+
+pub mod capabilities;
+pub mod mounts;
+pub mod namespaces;
+pub mod options;
+pub mod process;
+
+use crate::config::ConfigError;
+use crate::host::Host;
+use mounts::{MountOp, clean_absolute};
+use namespaces::NamespacePlan;
+use oci_spec::runtime::{
+    Hooks, LinuxDeviceType, LinuxIdMapping, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec,
+};
+use process::ProcessPlan;
+use std::path::{Path, PathBuf};
+use wharf_sys::mount::Propagation;
+use wharf_sys::namespace::Namespaces;
+
+/// A device node to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub path: PathBuf,
+    pub kind: DeviceKind,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    Char(u32, u32),
+    Block(u32, u32),
+    Fifo,
+}
+
+/// A container, ready to be made.
+#[derive(Debug, Clone)]
+pub struct ContainerPlan {
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute, on the host.
+    pub rootfs: PathBuf,
+    pub readonly_root: bool,
+    /// None: slave, recursively, and the root private.
+    pub root_propagation: Option<(Propagation, bool)>,
+    pub namespaces: NamespacePlan,
+    pub uid_mappings: Vec<LinuxIdMapping>,
+    pub gid_mappings: Vec<LinuxIdMapping>,
+    /// Nanoseconds to add to the clock of each name.
+    pub time_offsets: Vec<(String, i64, u32)>,
+    pub mounts: Vec<MountOp>,
+    pub devices: Vec<Device>,
+    pub masked: Vec<PathBuf>,
+    pub readonly: Vec<PathBuf>,
+    pub sysctl: Vec<(String, String)>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub process: ProcessPlan,
+    pub hooks: Hooks,
+    pub seccomp: Option<LinuxSeccomp>,
+    pub resources: LinuxResources,
+    pub cgroups_path: Option<String>,
+    /// The argument of personality(2).
+    pub personality: Option<u32>,
+    pub annotations: std::collections::HashMap<String, String>,
+    pub oci_version: String,
+}
+
+/// Plans a container from its config.json. Every refusal happens here, before anything has been touched.
+pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, ConfigError> {
+    version(spec.version())?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| ConfigError::invalid("process", "missing; it is required to create a container"))?;
+    let root = spec.root().as_ref().ok_or_else(|| ConfigError::invalid("root", "missing; it is required"))?;
+    if root.path().as_os_str().is_empty() {
+        return Err(ConfigError::invalid("root.path", "empty; a directory is required"));
+    }
+    let linux = spec
+        .linux()
+        .as_ref()
+        .ok_or_else(|| ConfigError::invalid("linux", "missing; it is required on Linux"))?;
+    let namespaces = namespaces::plan(linux.namespaces().as_deref().unwrap_or_default())?;
+    let plan = ContainerPlan {
+        bundle: bundle.to_owned(),
+        rootfs: bundle.join(root.path()),
+        readonly_root: root.readonly().unwrap_or(false),
+        root_propagation: root_propagation(linux.rootfs_propagation().as_deref())?,
+        uid_mappings: mappings(linux.uid_mappings().as_deref(), "linux.uidMappings")?,
+        gid_mappings: mappings(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
+        time_offsets: time_offsets(linux)?,
+        mounts: mounts::plan(
+            spec.mounts().as_deref().unwrap_or_default(),
+            bundle,
+            linux.mount_label().as_deref(),
+        )?,
+        devices: devices(linux.devices().as_deref().unwrap_or_default())?,
+        masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
+        readonly: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
+        sysctl: sysctl(linux, &namespaces)?,
+        hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
+        domainname: spec.domainname().clone().filter(|d| !d.is_empty()),
+        process: process::plan(process, "process")?,
+        hooks: spec.hooks().clone().unwrap_or_default(),
+        seccomp: linux.seccomp().clone(),
+        resources: linux.resources().clone().unwrap_or_default(),
+        cgroups_path: linux
+            .cgroups_path()
+            .as_ref()
+            .map(|p| p.to_string_lossy().into_owned())
+            .filter(|p| !p.is_empty()),
+        personality: linux.personality().as_ref().map(|p| match p.domain() {
+            LinuxPersonalityDomain::PerLinux => 0,
+            LinuxPersonalityDomain::PerLinux32 => 8,
+        }),
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        oci_version: spec.version().clone(),
+        namespaces,
+    };
+    contradictions(&plan)?;
+    unsupported(linux)?;
+    host.check_labels(&plan.process, linux.mount_label().as_deref(), "process")?;
+    check_hooks(&plan.hooks)?;
+    Ok(plan)
+}
+
+/// Any 1.x is compatible (semantic versioning, as the specification says).
+fn version(version: &str) -> Result<(), ConfigError> {
+    let numbers: Vec<_> = version.split(['-', '+']).next().unwrap_or_default().split('.').collect();
+    let valid = numbers.len() == 3 && numbers.iter().all(|n| n.parse::<u32>().is_ok());
+    if !valid || numbers.first() != Some(&"1") {
+        return Err(ConfigError::invalid(
+            "ociVersion",
+            format!("{version:?} is not supported; 1.0.0 and later 1.x are"),
+        ));
+    }
+    Ok(())
+}
+
+fn root_propagation(value: Option<&str>) -> Result<Option<(Propagation, bool)>, ConfigError> {
+    Ok(Some(match value.unwrap_or_default() {
+        "" => return Ok(None),
+        "private" => (Propagation::Private, false),
+        "rprivate" => (Propagation::Private, true),
+        "slave" => (Propagation::Slave, false),
+        "rslave" => (Propagation::Slave, true),
+        "shared" => (Propagation::Shared, false),
+        "rshared" => (Propagation::Shared, true),
+        "unbindable" => (Propagation::Unbindable, false),
+        "runbindable" => (Propagation::Unbindable, true),
+        other => {
+            return Err(ConfigError::invalid(
+                "linux.rootfsPropagation",
+                format!(
+                    "{other:?} is unknown; allowed are private, slave, shared, unbindable, each also with a leading r"
+                ),
+            ));
+        }
+    }))
+}
+
+fn mappings(list: Option<&[LinuxIdMapping]>, at: &str) -> Result<Vec<LinuxIdMapping>, ConfigError> {
+    let list = list.unwrap_or_default();
+    for (i, m) in list.iter().enumerate() {
+        if m.size() == 0 {
+            return Err(ConfigError::invalid(format!("{at}[{i}].size"), "0; at least one id must be mapped"));
+        }
+        if m.host_id().checked_add(m.size()).is_none() || m.container_id().checked_add(m.size()).is_none() {
+            return Err(ConfigError::invalid(format!("{at}[{i}]"), "reaches past the last id 4294967294"));
+        }
+    }
+    Ok(list.to_vec())
+}
+
+fn time_offsets(linux: &oci_spec::runtime::Linux) -> Result<Vec<(String, i64, u32)>, ConfigError> {
+    let mut out = Vec::new();
+    for (clock, offset) in linux.time_offsets().iter().flatten() {
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            return Err(ConfigError::invalid(
+                format!("linux.timeOffsets.{clock}"),
+                "unknown clock; allowed are monotonic and boottime",
+            ));
+        }
+        out.push((clock.clone(), offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+    }
+    Ok(out)
+}
+
+fn devices(list: &[oci_spec::runtime::LinuxDevice]) -> Result<Vec<Device>, ConfigError> {
+    let mut out = Vec::with_capacity(list.len());
+    for (i, d) in list.iter().enumerate() {
+        let at = format!("linux.devices[{i}]");
+        let number = |name: &str, v: i64| {
+            u32::try_from(v)
+                .map_err(|_| ConfigError::invalid(format!("{at}.{name}"), format!("{v} is no device number")))
+        };
+        let kind = match d.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => {
+                DeviceKind::Char(number("major", d.major())?, number("minor", d.minor())?)
+            }
+            LinuxDeviceType::B => DeviceKind::Block(number("major", d.major())?, number("minor", d.minor())?),
+            LinuxDeviceType::P => DeviceKind::Fifo,
+            LinuxDeviceType::A => {
+                return Err(ConfigError::invalid(
+                    format!("{at}.type"),
+                    "\"a\" is no device; allowed are c, u, b, p",
+                ));
+            }
+        };
+        let path = clean_absolute(&format!("{at}.path"), d.path())?;
+        if path == Path::new("/") {
+            return Err(ConfigError::invalid(format!("{at}.path"), "empty; an absolute path is required"));
+        }
+        out.push(Device {
+            path,
+            kind,
+            mode: d.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: d.uid().unwrap_or(0),
+            gid: d.gid().unwrap_or(0),
+        });
+    }
+    Ok(out)
+}
+
+fn paths(list: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut out = Vec::new();
+    for (i, path) in list.unwrap_or_default().iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        if !path.starts_with('/') {
+            return Err(ConfigError::invalid(at, format!("{path:?} is not an absolute path")));
+        }
+        out.push(clean_absolute(&at, Path::new(path))?);
+    }
+    Ok(out)
+}
+
+/// Only settings that belong to one of the container's own namespaces: others would change the host.
+fn sysctl(
+    linux: &oci_spec::runtime::Linux,
+    ns: &NamespacePlan,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    const IPC: &[&str] = &[
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let mut out = Vec::new();
+    for (key, value) in linux.sysctl().iter().flatten() {
+        let at = format!("linux.sysctl.{key}");
+        // "net/ipv4/conf/eth0.100/x" and "net.ipv4.x" are both in use; the first separator decides (sysctl.d(5))
+        let path = match key.find(['.', '/']) {
+            Some(i) if key.as_bytes().get(i) == Some(&b'.') => key
+                .chars()
+                .map(|c| match c {
+                    '.' => '/',
+                    '/' => '.',
+                    c => c,
+                })
+                .collect::<String>(),
+            _ => key.clone(),
+        };
+        if path.split('/').any(|part| part.is_empty() || part == "..")
+            || key.contains('\0')
+            || value.contains('\0')
+        {
+            return Err(ConfigError::invalid(at, "not a name of a kernel setting"));
+        }
+        let dotted = path.replace('/', ".");
+        let (needs, name) = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+            (Namespaces::IPC, "ipc")
+        } else if path.starts_with("net/") {
+            (Namespaces::NET, "network")
+        } else if dotted == "kernel.domainname" {
+            (Namespaces::UTS, "uts")
+        } else if dotted == "kernel.hostname" {
+            return Err(ConfigError::invalid(
+                at,
+                "conflicts with the field hostname, which is to be used instead",
+            ));
+        } else if dotted.starts_with("user.") && ns.has_user() {
+            (Namespaces::USER, "user")
+        } else {
+            return Err(ConfigError::invalid(
+                at,
+                format!("sysctl {key:?} is not in a separate kernel namespace"),
+            ));
+        };
+        if !ns.private.contains(needs) {
+            return Err(ConfigError::invalid(
+                at,
+                format!("needs a private {name} namespace, else it would change the host"),
+            ));
+        }
+        out.push((path, value.clone()));
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn contradictions(plan: &ContainerPlan) -> Result<(), ConfigError> {
+    let ns = &plan.namespaces;
+    let uts = ns.private.contains(Namespaces::UTS);
+    if plan.hostname.is_some() && !uts {
+        return Err(ConfigError::invalid(
+            "hostname",
+            "unable to set hostname without a private UTS namespace",
+        ));
+    }
+    if plan.domainname.is_some() && !uts {
+        return Err(ConfigError::invalid(
+            "domainname",
+            "unable to set domainname without a private UTS namespace",
+        ));
+    }
+    if !ns.private.contains(Namespaces::MOUNT) {
+        return Err(ConfigError::invalid(
+            "linux.namespaces",
+            "no mount namespace; the root filesystem and masked paths would change the host's mounts",
+        ));
+    }
+    let mapped = !plan.uid_mappings.is_empty() || !plan.gid_mappings.is_empty();
+    if mapped && !ns.has_user() {
+        return Err(ConfigError::invalid(
+            "linux.uidMappings",
+            "user namespace mappings specified, but no user namespace is",
+        ));
+    }
+    if ns.clone.contains(Namespaces::USER) {
+        for (list, at) in
+            [(&plan.uid_mappings, "linux.uidMappings"), (&plan.gid_mappings, "linux.gidMappings")]
+        {
+            if list.is_empty() {
+                return Err(ConfigError::invalid(
+                    at,
+                    "empty; a new user namespace needs at least one mapping",
+                ));
+            }
+        }
+        for (id, list, at) in [
+            (plan.process.uid, &plan.uid_mappings, "process.user.uid"),
+            (plan.process.gid, &plan.gid_mappings, "process.user.gid"),
+        ] {
+            if host_id(id, list).is_none() {
+                return Err(ConfigError::invalid(at, format!("{id} is not mapped in the user namespace")));
+            }
+        }
+    }
+    if !plan.time_offsets.is_empty() && !ns.clone.contains(Namespaces::TIME) {
+        return Err(ConfigError::invalid("linux.timeOffsets", "given, but no new time namespace is"));
+    }
+    Ok(())
+}
+
+/// The id outside the user namespace that an id inside maps to.
+pub fn host_id(id: u32, mappings: &[LinuxIdMapping]) -> Option<u32> {
+    mappings.iter().find_map(|m| {
+        let offset = id.checked_sub(m.container_id())?;
+        (offset < m.size()).then(|| m.host_id().checked_add(offset)).flatten()
+    })
+}
+
+/// What this runtime does not do yet is refused, never passed over in silence.
+fn unsupported(linux: &oci_spec::runtime::Linux) -> Result<(), ConfigError> {
+    if linux.intel_rdt().is_some() && !Path::new("/sys/fs/resctrl/schemata").exists() {
+        return Err(ConfigError::invalid(
+            "linux.intelRdt",
+            "this host has no resource control filesystem (resctrl)",
+        ));
+    }
+    for (present, at) in [
+        (linux.intel_rdt().is_some(), "linux.intelRdt"),
+        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
+        (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
+    ] {
+        if present {
+            return Err(ConfigError::invalid(at, "not supported by this version of runw"));
+        }
+    }
+    Ok(())
+}
+
+fn check_hooks(hooks: &Hooks) -> Result<(), ConfigError> {
+    #[allow(deprecated)]
+    let prestart = hooks.prestart();
+    for (name, list) in [
+        ("prestart", prestart),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ] {
+        for (i, hook) in list.iter().flatten().enumerate() {
+            let at = format!("hooks.{name}[{i}]");
+            if !hook.path().is_absolute() {
+                return Err(ConfigError::invalid(
+                    format!("{at}.path"),
+                    format!("{:?} is not an absolute path", hook.path()),
+                ));
+            }
+            if hook.timeout().is_some_and(|t| t <= 0) {
+                return Err(ConfigError::invalid(format!("{at}.timeout"), "not more than 0 seconds"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use super::*;
+
+fn mounts(json: serde_json::Value) -> Vec<Mount> {
+    serde_json::from_value(json).expect("mounts")
+}
+
+fn plan_json(json: serde_json::Value) -> Result<Vec<MountOp>, ConfigError> {
+    plan(&mounts(json), Path::new("/bundle"), None)
+}
+
+#[test]
+fn a_relative_bind_source_is_taken_from_the_bundle() {
+    let ops = plan_json(serde_json::json!([
+        {"destination": "/data", "type": "bind", "source": "d", "options": ["rbind", "ro"]}
+    ]))
+    .unwrap();
+    assert_eq!(ops[0].kind, MountKind::Bind { source: "/bundle/d".into(), recursive: true, idmap: None });
+    assert_eq!(ops[0].attrs.set, attr::RDONLY);
+}
+
+#[test]
+fn a_read_only_tmpfs_becomes_read_only_late() {
+    let ops = plan_json(serde_json::json!([
+        {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=755"]}
+    ]))
+    .unwrap();
+    assert!(ops[0].read_only_late);
+    assert_eq!(ops[0].attrs.set & attr::RDONLY, 0);
+}
+
+#[test]
+fn targets_cannot_leave_the_root_by_spelling() {
+    let ops = plan_json(serde_json::json!([
+        {"destination": "/a/../../../etc", "type": "tmpfs"}, {"destination": "rel/x", "type": "tmpfs"}
+    ]))
+    .unwrap();
+    assert_eq!(ops[0].target, Path::new("/etc"));
+    assert_eq!(ops[1].target, Path::new("/rel/x"));
+}
+
+#[test]
+fn nothing_is_mounted_inside_proc_but_the_known_files() {
+    let inside = |d: &str| {
+        plan_json(
+            serde_json::json!([{"destination": d, "type": "bind", "source": "/x", "options": ["bind"]}]),
+        )
+    };
+    assert!(inside("/proc/self/attr").unwrap_err().to_string().contains("inside /proc"));
+    assert!(inside("/proc/../proc/sys").unwrap_err().to_string().contains("mounts[0].destination"));
+    assert!(inside("/proc/uptime").is_ok());
+    assert!(inside("/procfs").is_ok());
+    let tmpfs = plan_json(serde_json::json!([{"destination": "/proc", "type": "tmpfs"}]));
+    assert!(tmpfs.unwrap_err().to_string().contains("/proc"));
+}
+
+#[test]
+fn errors_name_the_field() {
+    let err = plan_json(serde_json::json!([
+        {"destination": "/a", "type": "tmpfs"},
+        {"destination": "/b", "type": "bind", "source": "/x", "options": ["bind", "size=1"]}
+    ]))
+    .unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "invalid configuration: mounts[1].options: \"size=1\" does not apply to a bind mount"
+    );
+    let err = plan_json(serde_json::json!([{"destination": "", "type": "tmpfs"}])).unwrap_err();
+    assert!(err.to_string().contains("mounts[0].destination"));
+}
+
+#[test]
+fn an_idmapped_mount_needs_both_mappings() {
+    let err = plan_json(serde_json::json!([
+        {"destination": "/b", "type": "bind", "source": "/x", "options": ["bind", "idmap"]}
+    ]))
+    .unwrap_err();
+    assert!(err.to_string().contains("uidMappings"));
+}

@@ -1,0 +1,79 @@
+//! Masked and read-only paths.
+
+use super::RootfsError;
+use super::mount::{attach, clone_of, new_filesystem};
+use super::resolve::Root;
+use crate::plan::options::{Attrs, Param};
+use rustix::fs::{FileType, OFlags, fstat, makedev};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use wharf_sys::mount::{MountChange, attr, mount_setattr};
+
+/// Hides files behind /dev/null and directories behind an empty read-only tmpfs. Paths that do not exist are skipped.
+pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
+    let mut null = None;
+    let mut empty = None;
+    for path in paths {
+        let Some((target, is_dir)) = lookup(root, path)? else { continue };
+        let source = if is_dir { tree_of_nothing(&mut empty)? } else { null_device(root, &mut null)? };
+        let mount = clone_of(source, path, false)?;
+        attach(&mount, &target, path)?;
+    }
+    Ok(())
+}
+
+/// Mounts paths onto themselves, read-only with all below. Paths that do not exist are skipped.
+pub fn read_only(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
+    for path in paths {
+        let Some((target, _)) = lookup(root, path)? else { continue };
+        let mount = clone_of(&target, path, true)?;
+        let change = MountChange { set: attr::RDONLY, recursive: true, ..MountChange::default() };
+        mount_setattr(&mount, c"", &change).map_err(RootfsError::io("making read-only", path))?;
+        attach(&mount, &target, path)?;
+    }
+    Ok(())
+}
+
+fn lookup(root: &Root, path: &Path) -> Result<Option<(OwnedFd, bool)>, RootfsError> {
+    match root.open(path, OFlags::PATH) {
+        Ok(fd) => {
+            let stat = fstat(&fd).map_err(RootfsError::act("looking at", path))?;
+            Ok(Some((fd, FileType::from_raw_mode(stat.st_mode) == FileType::Directory)))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(RootfsError::act("opening", path)(e)),
+    }
+}
+
+/// The container's /dev/null, only if it is the device: an image that puts a symlink or a file there would have that
+/// bound over /proc files, readable and writable (CVE-2025-31133).
+fn null_device<'a>(root: &Root, kept: &'a mut Option<OwnedFd>) -> Result<&'a OwnedFd, RootfsError> {
+    let path = Path::new("/dev/null");
+    if kept.is_none() {
+        let fd = root
+            .open_without_symlinks(path, OFlags::PATH | OFlags::NOFOLLOW)
+            .map_err(RootfsError::act("opening", path))?;
+        let stat = fstat(&fd).map_err(RootfsError::act("looking at", path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3)
+        {
+            return Err(RootfsError::refused(
+                path,
+                "is not the null device, so nothing can be masked with it",
+            ));
+        }
+        *kept = Some(fd);
+    }
+    kept.as_ref().ok_or_else(|| RootfsError::refused(path, "not opened"))
+}
+
+/// One filesystem for all masked directories: each of its own would cost a superblock.
+fn tree_of_nothing(kept: &mut Option<OwnedFd>) -> Result<&OwnedFd, RootfsError> {
+    if kept.is_none() {
+        let params =
+            [Param::Pair("nr_blocks".into(), "1".into()), Param::Pair("nr_inodes".into(), "1".into())];
+        let attrs = Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 };
+        *kept = Some(new_filesystem("tmpfs", "tmpfs", &params, attrs)?);
+    }
+    kept.as_ref().ok_or_else(|| RootfsError::refused("tmpfs", "not made"))
+}

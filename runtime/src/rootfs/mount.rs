@@ -1,0 +1,201 @@
+//! Making the mounts of the plan below the root.
+
+use super::resolve::{Root, Target};
+use super::{RootfsError, copyup};
+use crate::cgroup_mount::CgroupView;
+use crate::plan::mounts::{MountKind, MountOp};
+use crate::plan::options::{Attrs, Param};
+use crate::sources::Tree;
+use rustix::fs::{Mode, OFlags, fchmod, fstat, fstatfs};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use wharf_sys::mount::attr;
+use wharf_sys::mount::{MountChange, mount_setattr};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// A mount that is to become read-only once everything below it is there.
+pub type Late = OwnedFd;
+
+/// Executes the operations in order.
+pub fn execute(
+    root: &Root,
+    ops: &[MountOp],
+    binds: &mut [Option<Tree>],
+    cgroups: &mut CgroupView,
+) -> Result<Vec<Late>, RootfsError> {
+    let mut late = Vec::new();
+    for (i, op) in ops.iter().enumerate() {
+        let bind = binds.get_mut(i).and_then(Option::take);
+        one(root, op, bind, cgroups, &mut late)
+            .map_err(|e| RootfsError::Mount { at: op.at.clone(), source: Box::new(e) })?;
+    }
+    Ok(late)
+}
+
+/// Makes read-only what had to wait.
+pub fn finish(late: Vec<Late>) -> Result<(), RootfsError> {
+    for fd in late {
+        let change = MountChange { set: attr::RDONLY, ..MountChange::default() };
+        mount_setattr(&fd, c"", &change).map_err(RootfsError::io("making read-only", "a tmpfs"))?;
+    }
+    Ok(())
+}
+
+fn one(
+    root: &Root,
+    op: &MountOp,
+    bind: Option<Tree>,
+    cgroups: &mut CgroupView,
+    late: &mut Vec<Late>,
+) -> Result<(), RootfsError> {
+    match &op.kind {
+        MountKind::Bind { .. } => {
+            let tree = bind.ok_or_else(|| RootfsError::refused(&op.target, "its source was not opened"))?;
+            let kind = if tree.is_dir { Target::Directory } else { Target::File };
+            let target = open_target(root, &op.target, kind)?;
+            if op.target == Path::new("/proc") {
+                let fs = fstatfs(&tree.fd).map_err(RootfsError::act("looking at", &op.target))?;
+                if fs.f_type as i64 != PROC_SUPER_MAGIC {
+                    return Err(RootfsError::refused(&op.target, "only procfs can be mounted there"));
+                }
+            }
+            attach(&tree.fd, &target, &op.target)
+        }
+        MountKind::Fs { fstype, source, params, copy_up } => {
+            let target = open_target(root, &op.target, Target::Directory)?;
+            let mount = new_filesystem(fstype, source, params, op.attrs)?;
+            if fstype == "tmpfs" {
+                if !params.iter().any(|p| matches!(p, Param::Pair(k, _) if k == "mode")) {
+                    let stat = fstat(&target).map_err(RootfsError::act("looking at", &op.target))?;
+                    fchmod_dir(&mount, stat.st_mode, &op.target)?;
+                }
+                if *copy_up {
+                    copyup::copy(root, &op.target, &mount)?;
+                }
+            }
+            attach(&mount, &target, &op.target)?;
+            propagate(&mount, op)?;
+            if op.read_only_late {
+                late.push(mount);
+            }
+            Ok(())
+        }
+        MountKind::Cgroup => {
+            let target = open_target(root, &op.target, Target::Directory)?;
+            cgroups.mount(&target, op, late)
+        }
+        MountKind::Change => change(root, op),
+    }
+}
+
+/// The targets every later check relies on are never reached through a symlink (CVE-2019-19921, CVE-2023-27561,
+/// CVE-2023-28642): an image's /proc that is a link would take masks and labels elsewhere.
+fn open_target(root: &Root, path: &Path, kind: Target) -> Result<OwnedFd, RootfsError> {
+    if ["/proc", "/sys", "/dev"].iter().any(|p| path == Path::new(p)) {
+        match root.open_without_symlinks(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(rustix::io::Errno::LOOP) => {
+                return Err(RootfsError::refused(
+                    path,
+                    "is a symlink in the image; it must be an ordinary directory",
+                ));
+            }
+            Err(e) => return Err(RootfsError::act("opening", path)(e)),
+        }
+    }
+    root.ensure(path, kind)
+}
+
+/// A new filesystem instance, mounted but attached nowhere. Used for tmpfs masks too.
+pub fn new_filesystem(
+    fstype: &str,
+    source: &str,
+    params: &[Param],
+    attrs: Attrs,
+) -> Result<OwnedFd, RootfsError> {
+    let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(RootfsError::act("opening filesystem", fstype))?;
+    let explain = |act: &'static str| {
+        let fs = &fs;
+        move |e: rustix::io::Errno| RootfsError::Act {
+            act,
+            path: fstype.into(),
+            source: match kernel_message(fs) {
+                Some(text) => std::io::Error::new(std::io::Error::from(e).kind(), format!("{e}: {text}")),
+                None => e.into(),
+            },
+        }
+    };
+    fsconfig_set_string(&fs, "source", source).map_err(explain("setting the source of"))?;
+    for param in params {
+        match param {
+            Param::Flag(key) => fsconfig_set_flag(&fs, key.as_str()),
+            Param::Pair(key, value) => fsconfig_set_string(&fs, key.as_str(), value.as_str()),
+        }
+        .map_err(explain("setting options of"))?;
+    }
+    fsconfig_create(&fs).map_err(explain("creating filesystem"))?;
+    let flags = MountAttrFlags::from_bits_retain(attrs.set as u32);
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(explain("mounting filesystem"))
+}
+
+/// What the kernel has to say about a refused option: reading a filesystem context gives its log.
+fn kernel_message(fs: &OwnedFd) -> Option<String> {
+    let mut text = [0u8; 512];
+    let n = rustix::io::read(fs, &mut text).ok()?;
+    let text = String::from_utf8_lossy(text.get(..n)?);
+    Some(text.trim_end().trim_start_matches("e ").to_owned())
+}
+
+fn fchmod_dir(mount: &OwnedFd, mode: u32, path: &Path) -> Result<(), RootfsError> {
+    // an fsmount descriptor is O_PATH, which fchmod does not take
+    let dir = rustix::fs::openat(mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(RootfsError::act("opening", path))?;
+    fchmod(&dir, Mode::from_raw_mode(mode & 0o7777)).map_err(RootfsError::act("setting the mode of", path))
+}
+
+/// Attaches a detached mount onto an open target.
+pub fn attach(mount: impl AsFd, target: impl AsFd, path: &Path) -> Result<(), RootfsError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags).map_err(RootfsError::act("mounting at", path))
+}
+
+/// A detached copy of what is at an open path.
+pub fn clone_of(fd: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd, RootfsError> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(fd, "", flags).map_err(RootfsError::act("copying the mount of", path))
+}
+
+fn propagate(mount: &OwnedFd, op: &MountOp) -> Result<(), RootfsError> {
+    for (propagation, recursive) in &op.propagation {
+        let change =
+            MountChange { propagation: Some(*propagation), recursive: *recursive, ..MountChange::default() };
+        mount_setattr(mount, c"", &change)
+            .map_err(RootfsError::io("setting the propagation of", &op.target))?;
+    }
+    Ok(())
+}
+
+/// Changes a mount that is there already (`remount`, or propagation alone).
+fn change(root: &Root, op: &MountOp) -> Result<(), RootfsError> {
+    let target = root.open(&op.target, OFlags::PATH).map_err(RootfsError::act("opening", &op.target))?;
+    propagate(&target, op)?;
+    for (attrs, recursive) in [(op.attrs, false), (op.recursive_attrs, true)] {
+        if !attrs.is_empty() {
+            let change =
+                MountChange { set: attrs.set, clear: attrs.clear, recursive, ..MountChange::default() };
+            mount_setattr(&target, c"", &change)
+                .map_err(RootfsError::io("changing the mount at", &op.target))?;
+        }
+    }
+    Ok(())
+}
