@@ -1,17 +1,18 @@
 //! Waiting until something in a log's folder changes.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
+
+/// Larger than the largest single event, which the kernel would otherwise refuse to give.
+const EVENTS: usize = 4096;
 
 /// A watch on a folder. Changes that happen between two waits are not lost.
 pub(crate) struct Watch {
-    queue: AsyncFd<OwnedFd>,
+    /// An inotify queue: like a pipe it is polled and read, and that is all that is done with it.
+    queue: Receiver,
 }
 
 impl Watch {
@@ -20,32 +21,30 @@ impl Watch {
         let folder = log.parent().unwrap_or(Path::new("/"));
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         inotify::add_watch(&queue, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        Ok(Self { queue: AsyncFd::register_with_interest(queue, Interest::READABLE)? })
+        Ok(Self { queue: Receiver::from_owned_fd_unchecked(queue)? })
     }
 
     /// Returns after at least one change since the last wait.
     pub async fn changed(&self) -> io::Result<()> {
         loop {
-            let mut ready = self.queue.readable().await?;
-            if drain(self.queue.get_ref())? {
+            self.queue.readable().await?;
+            if self.drain()? {
                 return Ok(());
             }
-            ready.clear_ready();
         }
     }
-}
 
-/// Empties the queue; true if anything was in it. That it overflowed is a change like any other.
-fn drain(queue: &OwnedFd) -> io::Result<bool> {
-    let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
-    let mut reader = inotify::Reader::new(queue, &mut buffer);
-    let mut any = false;
-    loop {
-        match reader.next() {
-            Ok(_) => any = true,
-            Err(rustix::io::Errno::AGAIN) => return Ok(any),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+    /// Empties the queue; true if anything was in it. What it was does not matter, nor that the queue overflowed.
+    fn drain(&self) -> io::Result<bool> {
+        let mut events = [0u8; EVENTS];
+        let mut any = false;
+        loop {
+            match self.queue.try_read(&mut events) {
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }
