@@ -407,3 +407,77 @@ fn root_second_daemon_on_the_same_root_is_refused() {
     assert!(text.contains(&pid), "names who has it: {text}");
     stack.ok(&["version"]);
 }
+
+/// Debian's dockerd on a lifecycle daemon of ours in containerd's place.
+struct Dockerd {
+    daemon: Child,
+    dir: PathBuf,
+}
+
+impl Dockerd {
+    fn start(stack: &Lifecycle) -> Self {
+        let dir = stack.dir.path().join("docker");
+        fs::create_dir(&dir).expect("a folder");
+        let log = File::create(dir.join("log")).expect("a log file");
+        let mut command = Command::new("dockerd");
+        command.arg("--containerd").arg(stack.socket());
+        command.args(["--containerd-namespace", &stack.namespace, "--cgroup-parent", &stack.namespace]);
+        command.args(["--containerd-plugins-namespace", &format!("{}-plugins", stack.namespace)]);
+        command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
+        command.arg("-H").arg(format!("unix://{}", dir.join("sock").display()));
+        command.arg("--pidfile").arg(dir.join("pid"));
+        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+        command.args(["--ip-forward=false", "--ip-masq=false"]);
+        let daemon = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let dockerd = Dockerd { daemon: daemon.expect("dockerd is installed"), dir };
+        eventually("dockerd serves", SOON, || dockerd.docker(&["info"]).status.success().then_some(()));
+        dockerd
+    }
+
+    fn docker(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("docker");
+        command.arg("-H").arg(format!("unix://{}", self.dir.join("sock").display())).args(arguments);
+        command.stdin(Stdio::null()).output().expect("docker is installed")
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.docker(arguments);
+        let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        assert!(output.status.success(), "docker {arguments:?}: {output:?}\n{}", log());
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        let _ = self.docker(&["rm", "-f", "c1"]);
+        let pid = Pid::from_raw(self.daemon.id().cast_signed()).expect("a pid");
+        // on request it unmounts what it mounted
+        let _ = kill_process(pid, Signal::TERM);
+        let _ = self.daemon.wait();
+    }
+}
+
+#[test]
+fn root_dockerd_runs_on_our_daemon_and_through_its_death() {
+    let mut stack = Lifecycle::start(RUNC);
+    let dockerd = Dockerd::start(&stack);
+    dockerd.ok(&["load", "-i", stack.dir.path().join("busybox.tar").to_str().expect("utf-8")]);
+    assert_eq!(dockerd.ok(&["run", "--rm", "--network", "none", "busybox", "echo", "hello"]), "hello");
+    let exit = dockerd.docker(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "exit 7"]);
+    assert_eq!(exit.status.code(), Some(7), "{exit:?}");
+    let wait = "trap 'exit 5' TERM; while :; do sleep 0.05; done";
+    dockerd.ok(&["run", "-d", "--network", "none", "--name", "c1", "busybox", "sh", "-c", wait]);
+    assert_eq!(dockerd.ok(&["exec", "c1", "echo", "in"]), "in");
+    assert!(dockerd.ok(&["top", "c1"]).contains("sleep 0.05"));
+    dockerd.ok(&["pause", "c1"]);
+    dockerd.ok(&["unpause", "c1"]);
+    stack.kill_daemon();
+    stack.start_daemon();
+    eventually("dockerd is connected again", SOON, || {
+        (dockerd.docker(&["exec", "c1", "echo", "in"]).stdout == b"in\n").then_some(())
+    });
+    dockerd.ok(&["stop", "c1"]);
+    assert_eq!(dockerd.ok(&["inspect", "-f", "{{.State.ExitCode}}", "c1"]), "5");
+    dockerd.ok(&["rm", "c1"]);
+}
