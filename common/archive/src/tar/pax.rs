@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn malformed_records_are_refused() {
         for bad in [
-            &b"5 a=\n"[..],
+            &b"4 a=\n"[..],
             b"99 a=b\n",
             b"6 a=bc",
             b"a=b\n",
