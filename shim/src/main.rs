@@ -1,3 +1,5 @@
-//! containerd-shim-wharf-v2: keeps one container or pod alive while daemons come and go
+//! containerd-shim-wharf-v2: keeps one container or pod alive while daemons come and go.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    wharf_shim::command::run()
+}

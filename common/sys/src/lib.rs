@@ -8,6 +8,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod bpf;
+pub mod core_sched;
 pub mod exec;
 pub mod fds;
 pub mod fork;

@@ -1,0 +1,18 @@
+//! Core scheduling: processes that may share a core's hardware threads.
+
+use std::io;
+
+/// The prctl that makes and shares core scheduling cookies (linux/prctl.h).
+const PR_SCHED_CORE: libc::c_int = 62;
+const PR_SCHED_CORE_CREATE: libc::c_ulong = 1;
+const PIDTYPE_PGID: libc::c_ulong = 2;
+
+/// Gives the calling process's group a core scheduling cookie of its own.
+///
+/// # Errors
+/// If the kernel or the processor has no core scheduling.
+pub fn create_for_process_group() -> io::Result<()> {
+    // SAFETY: the call takes numbers only; the last argument is a pointer for another command, null here.
+    let ret = unsafe { libc::prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PIDTYPE_PGID, 0) };
+    super::check(ret.into()).map(drop)
+}

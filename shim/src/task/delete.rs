@@ -1,0 +1,140 @@
+//! Delete and Shutdown.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use wharf_containerd::containerd::events::TaskDelete;
+use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse};
+use wharf_kinds::Kind;
+
+use super::container::Container;
+use super::create::stop_in_background;
+use super::process::{Process, State, exited_at};
+use super::{Shim, thread};
+use crate::error::TaskError;
+use crate::reaper::Exit;
+use crate::{log, mounts, record};
+
+/// FIFOs are waited for ten seconds; this is only for a thread that is lost.
+const CLOSED: Duration = Duration::from_secs(15);
+/// A created init that the runtime has killed.
+const KILLED: Duration = Duration::from_secs(10);
+/// How long a daemon that is away may delay the end of a shim that holds nothing.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
+impl Shim {
+    /// `Task.Delete`.
+    pub(super) fn delete(self: &Arc<Self>, request: &DeleteRequest) -> Result<DeleteResponse, TaskError> {
+        let container = self.container(&request.id)?;
+        let process = container.process(&request.exec_id)?;
+        let exit = match &process.exec_id {
+            None => self.delete_init(&container)?,
+            Some(exec_id) => self.delete_exec(&container, &process, exec_id)?,
+        };
+        Ok(DeleteResponse { pid: exit.pid, exit_status: exit.status, exited_at: exited_at(&exit) })
+    }
+
+    fn delete_init(&self, container: &Container) -> Result<Exit, TaskError> {
+        let _changing = container.changing();
+        let init = &container.init;
+        let exit = match init.state() {
+            State::Stopped(exit) => match container.runtime.delete(&container.id, false) {
+                Err(e) if !e.is_absent() => {
+                    return Err(TaskError::failed(format_args!("failed to delete task: {e}")));
+                }
+                _ => exit,
+            },
+            State::Created(_) => {
+                container.runtime.delete(&container.id, true).map_err(|e| e.during("delete"))?;
+                init.wait_stopped(KILLED).ok_or_else(|| {
+                    TaskError::failed(format_args!("container {} was killed but did not end", container.id))
+                })?
+            }
+            state => return Err(state.refuse("delete", "process")),
+        };
+        let left: Vec<_> = container.execs().known.drain().filter_map(|(_, exec)| exec).collect();
+        for exec in &left {
+            self.close_streams(exec);
+        }
+        self.close_streams(init);
+        if let Some(rootfs) = &container.rootfs {
+            mounts::unmount_all(rootfs)
+                .map_err(|e| TaskError::failed(format_args!("failed rootfs umount: {e}")))?;
+        }
+        init.lock().state = State::Deleted(exit);
+        self.lock().remove(&container.id);
+        self.events.publish(&TaskDelete {
+            container_id: container.id.clone(),
+            pid: exit.pid,
+            exit_status: exit.status,
+            exited_at: exited_at(&exit),
+            id: String::new(),
+        });
+        Ok(exit)
+    }
+
+    fn delete_exec(
+        &self,
+        container: &Container,
+        process: &Process,
+        exec_id: &str,
+    ) -> Result<Exit, TaskError> {
+        let exit = {
+            let mut inner = process.lock();
+            let exit = match &inner.state {
+                State::Stopped(exit) => *exit,
+                // never started: it has no exit
+                State::Added => Exit { pid: 0, status: 0, at: std::time::SystemTime::UNIX_EPOCH },
+                state => return Err(state.refuse("delete", "process")),
+            };
+            inner.state = State::Deleted(exit);
+            exit
+        };
+        self.close_streams(process);
+        container.execs().known.remove(exec_id);
+        record::remove(&container.bundle, exec_id);
+        let _ = std::fs::remove_file(container.bundle.join(format!("{exec_id}.pid")));
+        Ok(exit)
+    }
+
+    /// Ends a process's streams; waits for FIFOs to be read, ten seconds at most.
+    fn close_streams(&self, process: &Process) {
+        let (sender, receiver) = channel();
+        self.io.close(process.session, move || {
+            let _ = sender.send(());
+        });
+        if receiver.recv_timeout(CLOSED).is_err() {
+            log::error(format_args!("streams were not closed within {} s", CLOSED.as_secs()));
+        }
+        let mut inner = process.lock();
+        inner.console = None;
+        inner.plan = None;
+        if let Some(logger) = inner.logger.take() {
+            stop_in_background(logger);
+        }
+    }
+
+    /// `Task.Shutdown`: ends the program if it holds no container. Clients that are still taking output
+    /// are served to their end first.
+    pub(super) fn shutdown(self: &Arc<Self>) -> Result<(), TaskError> {
+        // a container being created counts
+        if !self.lock().is_empty() {
+            return Ok(());
+        }
+        let there = Arc::clone(self);
+        let ending = thread("shutdown", move || {
+            if let Some(socket) = &there.settings.socket {
+                let _ = std::fs::remove_file(socket);
+            }
+            there.events.flush(LAST_EVENTS);
+            let (sender, receiver) = channel();
+            there.io.when_idle(move || {
+                let _ = sender.send(());
+            });
+            let _ = receiver.recv();
+            std::process::exit(0);
+        });
+        ending.map_err(|e| TaskError::new(Kind::ResourceExhausted, format_args!("shutdown: {e}")))
+    }
+}

@@ -1,0 +1,105 @@
+//! The ttrpc service: decode, call, encode. `containerd.task.v2.Task` and `v3` have the same methods and
+//! messages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prost::Message;
+use wharf_containerd::containerd::task::v3::CheckpointTaskRequest;
+use wharf_kinds::Kind;
+
+use super::{Shim, thread};
+use crate::error::TaskError;
+use crate::ttrpc::{Responder, Service};
+
+/// Requests at work at once; more are refused.
+const MAX_SLOW: usize = 256;
+static SLOW: AtomicUsize = AtomicUsize::new(0);
+
+impl Service for Shim {
+    fn call(self: &Arc<Self>, service: &str, method: &str, payload: Vec<u8>, responder: Responder) {
+        if !matches!(service, "containerd.task.v3.Task" | "containerd.task.v2.Task") {
+            return responder.error(Kind::Unimplemented, format!("service {service}"));
+        }
+        match method {
+            "State" => quick(&payload, responder, |r| self.state(&r)),
+            "Connect" => quick(&payload, responder, |r| Ok(self.connect(&r))),
+            "ResizePty" => quick(&payload, responder, |r| self.resize(&r)),
+            "CloseIO" => quick(&payload, responder, |r| self.close_io(&r)),
+            "Wait" => self.wait(&payload, responder),
+            "Create" => self.slow(payload, responder, |shim, r| shim.create(r)),
+            "Start" => self.slow(payload, responder, |shim, r| shim.start(&r)),
+            "Delete" => self.slow(payload, responder, |shim, r| shim.delete(&r)),
+            "Exec" => self.slow(payload, responder, |shim, r| shim.exec(r)),
+            "Kill" => self.slow(payload, responder, |shim, r| shim.kill(&r)),
+            "Pause" => self.slow(payload, responder, |shim, r| shim.pause(&r)),
+            "Resume" => self.slow(payload, responder, |shim, r| shim.resume(&r)),
+            "Update" => self.slow(payload, responder, |shim, r| shim.update(&r)),
+            "Pids" => self.slow(payload, responder, |shim, r| shim.pids(&r)),
+            "Stats" => self.slow(payload, responder, |shim, r| shim.stats(&r)),
+            "Checkpoint" => quick(&payload, responder, |r: CheckpointTaskRequest| {
+                self.container(&r.id)?;
+                Err::<(), _>(TaskError::new(Kind::Unimplemented, "checkpoint is not done by this shim"))
+            }),
+            "Shutdown" => {
+                // answered first: nothing may follow the program's end
+                let done = self.shutdown();
+                answer(responder, done);
+            }
+            _ => responder.error(Kind::Unimplemented, format!("method {method}")),
+        }
+    }
+}
+
+impl Shim {
+    fn wait(&self, payload: &[u8], responder: Responder) {
+        let request = wharf_containerd::containerd::task::v3::WaitRequest::decode(payload);
+        let process = request
+            .map_err(|e| TaskError::new(Kind::InvalidArgument, e))
+            .and_then(|r| self.container(&r.id)?.process(&r.exec_id));
+        match process {
+            Ok(process) => process.wait(responder),
+            Err(e) => responder.error(e.kind(), e.to_string()),
+        }
+    }
+
+    /// Answers from a thread of its own.
+    fn slow<Q: Message + Default, A: Message>(
+        self: &Arc<Self>,
+        payload: Vec<u8>,
+        responder: Responder,
+        call: impl FnOnce(&Arc<Shim>, Q) -> Result<A, TaskError> + Send + 'static,
+    ) {
+        if SLOW.fetch_add(1, Ordering::Relaxed) >= MAX_SLOW {
+            SLOW.fetch_sub(1, Ordering::Relaxed);
+            return responder.error(Kind::ResourceExhausted, "too many requests at once".to_owned());
+        }
+        let shim = Arc::clone(self);
+        // if the thread cannot be started, the responder is dropped with it and answers an error
+        let spawned = thread("call", move || {
+            quick(&payload, responder, |request| call(&shim, request));
+            SLOW.fetch_sub(1, Ordering::Relaxed);
+        });
+        if spawned.is_err() {
+            SLOW.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn quick<Q: Message + Default, A: Message>(
+    payload: &[u8],
+    responder: Responder,
+    call: impl FnOnce(Q) -> Result<A, TaskError>,
+) {
+    match Q::decode(payload) {
+        Ok(request) => answer(responder, call(request)),
+        Err(e) => responder.error(Kind::InvalidArgument, format!("bad request: {e}")),
+    }
+}
+
+fn answer<A: Message>(responder: Responder, result: Result<A, TaskError>) {
+    match result {
+        Ok(response) => responder.ok(response.encode_to_vec()),
+        Err(e) => responder.error(e.kind(), e.to_string()),
+    }
+}
