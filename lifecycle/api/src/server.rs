@@ -100,7 +100,7 @@ pub async fn serve(
     let tasks = Tasks::new(config, exchange.clone(), records);
     // shims that kept events for us are heard from the first moment
     let events = listen(&settings.ttrpc)?;
-    let mut events = ttrpc::serve(events, tasks.clone()).await.map_err(ServeError::Ttrpc)?;
+    let events = ttrpc::serve(events, tasks.clone()).await.map_err(ServeError::Ttrpc)?;
     // clients that come before the tasks are found again wait instead of being refused
     let requests = listen(&settings.grpc)?;
     let found = tasks.recover().await?;
@@ -111,7 +111,7 @@ pub async fn serve(
     add_running(&mut routes, tasks, exchange, introspection).await;
     ready();
     let served = serve_grpc(requests, routes, shutdown).await;
-    events.disconnect().await;
+    drop(events);
     served
 }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use lifecycle_api::{Settings, SocketConfig};
 use serde::{Deserialize, Serialize};
 
+/// Where clients look.
+const ADDRESS: &str = "/run/wharf/lifecycled.sock";
 /// Longest file read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -116,7 +118,7 @@ impl Default for Config {
             root: "/var/lib/wharf/lifecycle".into(),
             state: "/run/wharf/lifecycle".into(),
             oom_score: 0,
-            grpc: Socket { address: "/run/wharf/lifecycled.sock".into(), ..Socket::default() },
+            grpc: Socket { address: ADDRESS.into(), ..Socket::default() },
             ttrpc: Socket::default(),
             debug: Debug { level: "info".into(), ..Debug::default() },
             temp: None,
@@ -157,6 +159,10 @@ impl Config {
     pub fn validate(mut self) -> Result<Self, ConfigError> {
         if !(2..=3).contains(&self.version) {
             return Err(ConfigError::Version(self.version));
+        }
+        if self.grpc.address.as_os_str().is_empty() {
+            // a [grpc] table that sets something else
+            self.grpc.address = ADDRESS.into();
         }
         if self.ttrpc.address.as_os_str().is_empty() {
             let mut address = self.grpc.address.clone().into_os_string();

@@ -2,9 +2,9 @@
 
 mod config;
 mod flags;
+mod log;
 mod notify;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use config::Config;
 use flags::{Command, ConfigCommand, Flags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Threads that serve: requests cost little, blobs are moved on threads of their own.
 const WORKERS: usize = 2;
 /// Threads for files and databases, made when needed.
 const BLOCKING: usize = 32;
+/// How long work on files may go on after the end was asked for.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Open files, enough for thirty thousand shims.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -38,17 +39,20 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         return show(command, flags);
     }
     let config = flags.config()?;
-    log_to_stderr(&config)?;
+    let _log = log::to_stderr(config::level(&config.debug.level)?).context("start the log")?;
     prepare_process(&config)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
         .thread_keep_alive(Duration::from_secs(2))
         .thread_name("lifecycled")
         .enable_all()
         .build()
-        .context("start the async runtime")?
-        .block_on(serve(&config))
+        .context("start the async runtime")?;
+    let served = runtime.block_on(serve(&config));
+    // whatever still works on files is made to be cut short
+    runtime.shutdown_timeout(FAREWELL);
+    served
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
@@ -88,14 +92,6 @@ fn show(command: ConfigCommand, flags: &Flags) -> anyhow::Result<()> {
         }
     };
     print!("{}", toml::to_string(&config).context("print configuration")?);
-    Ok(())
-}
-
-fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
-    let level = config::level(&config.debug.level)?;
-    // the libraries' own debugging drowns ours
-    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     Ok(())
 }
 

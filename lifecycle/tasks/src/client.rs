@@ -33,6 +33,9 @@ const NAMESPACE_HEADER: &str = "containerd-namespace-ttrpc";
 /// socket's buffer.
 const MAX_CALLS: usize = 64;
 
+/// How long a call waits for a shim that is known to be stuck before it fails.
+const STUCK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Longest path that fits `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -124,7 +127,9 @@ impl ShimClient {
             stuck.wait_for(|stuck| !stuck).await.map_err(|_| CallError::Closed)?;
             connection.calls.acquire().await.map_err(|_| CallError::Closed)
         };
-        let _permit = timeout_at(deadline, turn).await.map_err(out_of_time)??;
+        let patience = if self.is_stuck() { limit.min(STUCK_PATIENCE) } else { limit };
+        let _permit =
+            timeout(patience, turn).await.map_err(|_| CallError::TimedOut { method, limit: patience })??;
         match timeout_at(deadline, self.send(method, request)).await {
             Ok(answer) => answer,
             Err(elapsed) => {
@@ -148,10 +153,10 @@ impl ShimClient {
         *self.connection.stuck.borrow()
     }
 
-    /// Returns when the connection is gone, from whichever side.
-    pub async fn closed(&self) {
+    /// Resolves when the connection is gone, from whichever side. Does not keep it open.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut gone = self.connection.gone.clone();
-        while gone.changed().await.is_ok() {}
+        async move { while gone.changed().await.is_ok() {} }
     }
 
     async fn send<Q, A>(&self, method: &'static str, request: &Q) -> Result<A, CallError>
@@ -213,6 +218,12 @@ fn refused(method: &'static str, error: ttrpc::Error) -> CallError {
 fn protobuf_code(status: &ttrpc::proto::Status) -> i32 {
     // an open enumeration: codes unknown to the library stay numbers
     status.code() as i32
+}
+
+/// Whether a failed connection means that nobody serves the socket any more. Anything else, such as a full backlog
+/// or too many open files here, says nothing about the shim.
+pub(crate) fn means_dead(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// Connects to a unix socket without waiting for its owner.

@@ -16,7 +16,7 @@ use crate::error::TaskError;
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
-use crate::task::Task;
+use crate::task::{Link, Task};
 use crate::tasks::{Container, Tasks};
 
 /// What to create.
@@ -50,7 +50,14 @@ impl Tasks {
         let config = &self.shared.config;
         let bundle = Bundle::at(&config.root, &config.state, &request.namespace, &request.id);
         let spec = container.spec.as_ref().map(|any| any.value.clone());
-        blocking(&bundle, move |bundle| bundle.create(spec.as_deref())).await?;
+        let fresh = move |bundle: &Bundle| {
+            if bundle.path.exists() {
+                // no task has the id: a removal failed, or the daemon died in the middle of one
+                bundle.remove()?;
+            }
+            bundle.create(spec.as_deref())
+        };
+        blocking(&bundle, fresh).await?;
         match self.launch(&bundle, &container, &request).await {
             Ok(task) => {
                 let pid = task.processes().init.pid();
@@ -109,7 +116,7 @@ impl Tasks {
                 Ok(answer) => {
                     let init = Process::new(answer.pid, Phase::Created, stdio);
                     let (bundle, program) = (bundle.clone(), program.clone());
-                    Ok(Task::new(bundle, program, endpoint, Some(client), init))
+                    Ok(Task::new(bundle, program, endpoint, Link::Up(client), init))
                 }
                 Err(error) => {
                     give_up(&client, bundle).await;

@@ -26,7 +26,10 @@ impl Tasks {
                 if let Ok(start) = TaskStart::decode(event)
                     && let Some(task) = self.find(namespace, &start.container_id)
                 {
-                    task.processes().init.started(start.pid);
+                    let mut processes = task.processes();
+                    if is_of(processes.init.pid(), start.pid) {
+                        processes.init.started(start.pid);
+                    }
                 }
                 true
             }
@@ -64,8 +67,7 @@ impl Tasks {
         let exit = Exit { pid: event.pid, status: event.exit_status, at: event.exited_at };
         let mut processes = task.processes();
         if event.id.is_empty() || event.id == event.container_id {
-            if event.pid != processes.init.pid() {
-                // of a task that had the same id before
+            if !is_of(processes.init.pid(), event.pid) {
                 return true;
             }
             processes.init.exited(exit);
@@ -73,10 +75,15 @@ impl Tasks {
             return task.claim_announcement();
         }
         if let Some(exec) = processes.execs.get_mut(&event.id)
-            && (exec.pid() == 0 || exec.pid() == event.pid)
+            && is_of(exec.pid(), event.pid)
         {
             exec.exited(exit);
         }
         true
     }
+}
+
+/// Whether an event is about the process known by `pid`, and not about an earlier one of the same id.
+fn is_of(known: u32, pid: u32) -> bool {
+    known == 0 || known == pid
 }

@@ -11,6 +11,7 @@ use wharf_containerd::containerd::types::RuntimeInfo;
 use wharf_containerd::containerd::v1::types::ProcessInfo;
 use wharf_vocab::{Filter, Identifier};
 
+use crate::client::CallError;
 use crate::error::TaskError;
 use crate::limits;
 use crate::process::{Exit, Outcome, Phase, Process, ProcessState, Stdio};
@@ -82,7 +83,12 @@ impl Tasks {
     pub async fn delete_process(&self, namespace: &str, id: &str, exec: &str) -> Result<Exit, TaskError> {
         let task = self.with_process(namespace, id, exec).await?;
         let request = wire::DeleteRequest { id: id.into(), exec_id: exec.into() };
-        let answer: wire::DeleteResponse = task.call("Delete", &request, limits::DELETE).await?;
+        let answer: Result<wire::DeleteResponse, _> = task.call("Delete", &request, limits::DELETE).await;
+        if answer.as_ref().is_err_and(CallError::is_not_found) && !exec.is_empty() {
+            // deleted by an earlier request whose answer was lost
+            task.processes().execs.remove(exec);
+        }
+        let answer = answer?;
         let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
         if !exec.is_empty()
             && let Some(mut process) = task.processes().execs.remove(exec)

@@ -4,6 +4,8 @@
 //! longer than the slowest, and the slowest no longer than a fixed while. Only a shim that is gone costs a
 //! process, in the background and a few at a time.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +16,13 @@ use wharf_containerd::containerd::task::v3::{StateRequest, StateResponse};
 use wharf_kinds::Kind;
 
 use crate::bundle::{self, Bundle, BundleError};
-use crate::client::{CallError, ShimClient};
+use crate::client::{CallError, ShimClient, means_dead};
 use crate::create::blocking;
 use crate::endpoint::{Address, Endpoint};
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
-use crate::task::Task;
+use crate::task::{Link, Task};
 use crate::tasks::Tasks;
 
 /// Dead shims cleaned up at a time: each is a process, and they compete with whatever the machine is doing.
@@ -60,6 +62,7 @@ impl Tasks {
             let ids = bundle::folders(&state.join(&namespace))?;
             bundles.extend(ids.iter().map(|id| Bundle::at(&root, &state, &namespace, id)));
         }
+        sweep_work(&root, &bundles);
         let mut recovered = Recovered::default();
         let mut dead = Vec::new();
         for found in join_all(bundles.into_iter().map(|bundle| self.find_shim(bundle))).await {
@@ -90,23 +93,27 @@ impl Tasks {
             return sweep(bundle).await;
         }
         let endpoint = bundle.endpoint();
-        let client = match &endpoint {
-            Some(endpoint) => ShimClient::connect(endpoint, &bundle.namespace, &bundle.id).await.ok(),
-            None => None,
+        let link = match &endpoint {
+            Some(endpoint) => match ShimClient::connect(endpoint, &bundle.namespace, &bundle.id).await {
+                Ok(client) => Link::Up(client),
+                Err(error) if means_dead(&error) => Link::Down,
+                Err(_) => Link::Awaited,
+            },
+            None => Link::Down,
         };
-        if client.is_none() && bundle.is_marked_deleted() {
+        let lives = !matches!(link, Link::Down);
+        let marked = bundle.is_marked_deleted();
+        if !lives && marked {
             return sweep(bundle).await;
         }
         let Some(program) = bundle.shim().or_else(|| self.program_by_record(&bundle)) else {
             tracing::warn!(id = bundle.id, namespace = bundle.namespace, "bundle without a known shim");
             return sweep(bundle).await;
         };
-        let lives = client.is_some();
         let endpoint = endpoint.unwrap_or(Endpoint { version: 2, address: Address::Abstract(String::new()) });
         let init = Process::new(0, Phase::Unknown, Stdio::default());
-        let marked = bundle.is_marked_deleted();
         let pump = lives.then(|| shimlog::pump(&bundle));
-        let task = Task::new(bundle, program, endpoint, client, init);
+        let task = Task::new(bundle, program, endpoint, link, init);
         if let Some(pump) = pump {
             task.keep_log(pump);
         }
@@ -127,9 +134,11 @@ impl Tasks {
         let (id, namespace) = (task.id(), &task.bundle.namespace);
         let request = StateRequest { id: id.into(), exec_id: String::new() };
         let answer = loop {
-            let Some(client) = task.client() else { return };
+            if task.is_down() {
+                return;
+            }
             // bounded only so that a shim counts as stuck while it does not answer
-            match client.call::<_, StateResponse>("State", &request, limits::STATE).await {
+            match task.call::<_, StateResponse>("State", &request, limits::STATE).await {
                 Err(CallError::TimedOut { .. }) => {}
                 // the supervisor connects again or gives up
                 Err(CallError::Closed) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -163,6 +172,22 @@ impl Tasks {
             Err(error) => {
                 tracing::warn!(id = bundle.id, namespace = bundle.namespace, %error, "failed to read container");
                 None
+            }
+        }
+    }
+}
+
+/// Removes work folders whose bundles did not survive the machine's restart.
+fn sweep_work(root: &Path, bundles: &[Bundle]) {
+    let kept: HashSet<&Path> = bundles.iter().map(|bundle| bundle.work.as_path()).collect();
+    for namespace in bundle::folders(root).unwrap_or_default() {
+        let namespace = root.join(namespace);
+        for id in bundle::folders(&namespace).unwrap_or_default() {
+            let work = namespace.join(id);
+            if !kept.contains(work.as_path())
+                && let Err(error) = std::fs::remove_dir_all(&work)
+            {
+                tracing::warn!(path = %work.display(), %error, "failed to remove stale work folder");
             }
         }
     }

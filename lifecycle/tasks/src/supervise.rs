@@ -10,7 +10,7 @@ use wharf_containerd::containerd::events::{TaskDelete, TaskExit};
 use wharf_containerd::to_any;
 
 use crate::bundle::Bundle;
-use crate::client::ShimClient;
+use crate::client::{ShimClient, means_dead};
 use crate::create::blocking;
 use crate::endpoint::{Address, Endpoint};
 use crate::process::Exit;
@@ -21,6 +21,8 @@ use crate::tasks::Tasks;
 const UNKNOWN_STATUS: u32 = 255;
 /// A connection that lives shorter than this counts as failed.
 const SHORT_LIVED: Duration = Duration::from_millis(100);
+/// Pause before a shim that lives but does not accept is tried again.
+const LATER: Duration = Duration::from_secs(1);
 /// Failed connections in a row after which the shim counts as dead.
 const ATTEMPTS: u32 = 5;
 
@@ -31,20 +33,32 @@ impl Tasks {
         tokio::spawn(async move {
             let mut failed = 0;
             while failed < ATTEMPTS {
-                let Some(client) = task.client() else { break };
                 let since = Instant::now();
-                client.closed().await;
-                drop(client);
-                if task.is_ending() {
+                let closed = task.client().map(|client| client.closed());
+                if let Some(closed) = closed {
+                    closed.await;
+                }
+                if task.is_ending() || task.is_down() {
                     return;
                 }
-                failed = if since.elapsed() < SHORT_LIVED { failed + 1 } else { 0 };
                 // a connection may break with the shim alive; a socket that nobody serves refuses
                 match ShimClient::connect(&task.endpoint, &task.bundle.namespace, &task.bundle.id).await {
-                    Ok(client) => task.relink(client),
-                    Err(_) => break,
+                    Ok(client) => {
+                        task.relink(client);
+                        failed = if since.elapsed() < SHORT_LIVED { failed + 1 } else { 0 };
+                        sleep(Duration::from_millis(20) * failed).await;
+                    }
+                    Err(error) if means_dead(&error) => break,
+                    Err(error) => {
+                        tracing::warn!(
+                            id = task.id(),
+                            namespace = task.bundle.namespace,
+                            %error,
+                            "failed to connect to shim"
+                        );
+                        sleep(LATER).await;
+                    }
                 }
-                sleep(Duration::from_millis(20) * failed).await;
             }
             tasks.bury(&task).await;
         });

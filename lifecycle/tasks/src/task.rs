@@ -19,8 +19,10 @@ use crate::process::{Exit, Outcome, Phase, Process, ProcessState, Processes, Std
 
 /// The way to the shim.
 #[derive(Clone)]
-enum Link {
+pub(crate) enum Link {
     Up(ShimClient),
+    /// The shim lives, as far as is known, but could not be connected to yet.
+    Awaited,
     /// Given up or torn down; it stays so.
     Down,
 }
@@ -50,14 +52,14 @@ impl Task {
         bundle: Bundle,
         program: PathBuf,
         endpoint: Endpoint,
-        client: Option<ShimClient>,
+        link: Link,
         init: Process,
     ) -> Arc<Self> {
         Arc::new(Task {
             bundle,
             program,
             endpoint,
-            link: watch::Sender::new(client.map_or(Link::Down, Link::Up)),
+            link: watch::Sender::new(link),
             processes: Mutex::new(Processes::new(init)),
             announced: AtomicBool::new(false),
             ending: AtomicBool::new(false),
@@ -85,18 +87,22 @@ impl Task {
     pub(crate) fn client(&self) -> Option<ShimClient> {
         match &*self.link.borrow() {
             Link::Up(client) => Some(client.clone()),
-            Link::Down => None,
+            Link::Awaited | Link::Down => None,
         }
     }
 
-    /// Replaces a connection that broke.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Down)
+    }
+
+    /// Replaces a connection that broke or was awaited.
     pub(crate) fn relink(&self, client: ShimClient) {
         self.link.send_if_modified(|link| {
-            let up = matches!(link, Link::Up(_));
-            if up {
+            let wanted = !matches!(link, Link::Down);
+            if wanted {
                 *link = Link::Up(client);
             }
-            up
+            wanted
         });
     }
 
@@ -215,9 +221,19 @@ impl Task {
         let Some(mut outcome) = self.processes().get(&exec).map(Process::outcome) else { return };
         tokio::spawn(async move {
             loop {
-                let Link::Up(client) = link.borrow_and_update().clone() else { return };
+                let client = match link.borrow_and_update().clone() {
+                    Link::Up(client) => Some(client),
+                    Link::Awaited => None,
+                    Link::Down => return,
+                };
+                let answer = async {
+                    match &client {
+                        Some(client) => client.call_unbounded::<_, WaitResponse>("Wait", &request).await,
+                        None => Err(CallError::Closed),
+                    }
+                };
                 let asked = tokio::select! {
-                    answer = client.call_unbounded::<_, WaitResponse>("Wait", &request) => Some(answer),
+                    answer = answer => Some(answer),
                     // known from an event, or the exec was deleted
                     () = settled(&mut outcome) => None,
                 };
