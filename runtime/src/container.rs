@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::handshake::HandshakeError;
 use crate::hooks::HookError;
 use crate::init::InitError;
+use crate::process::ProcessError;
 use crate::rootfs::RootfsError;
 use crate::state::{Record, StateError};
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub enum ContainerError {
     Hook(#[from] HookError),
     #[error(transparent)]
     Source(#[from] RootfsError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     #[error("unable to start container process: {0}")]
     Init(#[from] HandshakeError),
     #[error("{act}: {source}")]

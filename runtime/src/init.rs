@@ -12,8 +12,8 @@ use crate::handshake::{Channel, HandshakeError, Step};
 use crate::hooks;
 use crate::plan::process::ProcessPlan;
 use crate::plan::{ContainerPlan, Device};
-use crate::process::identity;
 use crate::process::program::Program;
+use crate::process::{identity, limits};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
@@ -263,6 +263,9 @@ pub fn settle(
     if let Some((class, level)) = process.io_priority {
         named("setting the I/O priority", wharf_sys::sched::set_io_priority(class, level))?;
     }
+    if !user_namespace {
+        named("raising limits", limits::raise(&process.rlimits, None))?;
+    }
     named("preparing the standard streams", identity::own_stdio(process.uid, identity::stdio()))?;
     if process.no_new_privileges {
         named("setting no_new_privs", rustix::thread::set_no_new_privs(true))?;
@@ -337,7 +340,8 @@ fn last_steps(init: &Init<'_>, channel: &mut Channel, proc: Option<Proc>) -> Res
     }
     let filter = init.seccomp.as_ref().filter(|f| init.plan.process.no_new_privileges && !f.notify);
     load_last(filter)?;
-    named("resetting signals", wharf_sys::signal::reset_all())
+    named("resetting signals", wharf_sys::signal::reset_all())?;
+    named("setting limits", limits::set(&init.plan.process.rlimits))
 }
 
 /// With no_new_privs the filter is loaded as late as can be, so that it need not allow what init still has to do.

@@ -2,6 +2,7 @@
 
 pub mod home;
 pub mod identity;
+pub mod limits;
 pub mod lookup;
 pub mod program;
 

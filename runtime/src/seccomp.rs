@@ -1,23 +1,23 @@
 //! The seccomp compiler as the runtime uses it.
 
-use oci_spec::runtime::LinuxSeccomp;
-use wharf_sys::seccomp::SockFilter;
+pub use wharf_seccomp::{Program, compile};
 
-#[derive(Debug)]
-pub struct Program {
-    pub filter: Vec<SockFilter>,
-    pub flags: u32,
-    pub notify: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("not supported yet")]
-pub struct SeccompError;
-
-pub fn compile(_: &LinuxSeccomp) -> Result<Program, SeccompError> {
-    Err(SeccompError)
-}
-
+/// What `features` says of it.
 pub fn features() -> serde_json::Value {
-    serde_json::json!({"enabled": false})
+    serde_json::json!({
+        "enabled": true,
+        "actions": [
+            "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+            "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
+        ],
+        "operators": [
+            "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
+            "SCMP_CMP_NE"
+        ],
+        "archs": wharf_seccomp::arch_names(),
+        "knownFlags": [
+            "SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"
+        ]
+    })
 }

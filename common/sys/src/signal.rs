@@ -44,13 +44,24 @@ pub fn restore(mask: &Mask) -> io::Result<()> {
 }
 
 /// Gives the calling process the dispositions and mask of a fresh one: default handlers, nothing blocked or ignored.
+/// Made for just before an exec: the C library's own two signals are reset as well.
 pub fn reset_all() -> io::Result<()> {
-    for signal in 1..=64 {
-        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
-            continue; // cannot be changed, or belong to the C library
-        }
-        // SAFETY: SIG_DFL is a valid disposition for every signal; unknown numbers are an EINVAL that is harmless.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// `struct sigaction` as the kernel has it; all zeros is the default action.
+    #[repr(C)]
+    struct KernelAction([u64; 4]);
+    let default = KernelAction([0; 4]);
+    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+        // SAFETY: the action is as large as the kernel's and only read; the old action is not asked for. The raw call is
+        // needed since the C library hides signals 32 and 33, which a parent may have left ignored.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<KernelAction>(),
+                8,
+            )
+        })?;
     }
     // SAFETY: sigemptyset initialises the set, which lives across the call.
     check(libc::c_long::from(unsafe {

@@ -210,6 +210,8 @@ fn serve(
     if plan.namespaces.clone.contains(Namespaces::USER) {
         idmap::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)
             .map_err(ContainerError::act("mapping ids of the user namespace"))?;
+        // root of the new namespace may not raise what the host has set
+        crate::process::limits::raise(&plan.process.rlimits, Some(pid))?;
     }
     channel.send(Step::Mapped, None)?;
     cgroup.apply(&plan.resources)?;
@@ -230,7 +232,7 @@ fn serve(
         hand_over_listener(plan, &state, pid, &listener)?;
     }
     channel.expect(Step::Ready)?;
-    settle_process(plan, pid)?;
+    oom_score(&plan.process, pid)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
@@ -238,23 +240,12 @@ fn serve(
     Ok(terminal)
 }
 
-/// Limits that init itself may not have the right to set on itself.
-fn settle_process(plan: &ContainerPlan, pid: i32) -> Result<(), ContainerError> {
-    limits(&plan.process, pid)
-}
-
-/// Resource limits and OOM score of a process that is about to become the program.
-pub fn limits(process: &plan::process::ProcessPlan, pid: i32) -> Result<(), ContainerError> {
-    for (resource, limit) in &process.rlimits {
-        rustix::process::prlimit(rustix::process::Pid::from_raw(pid), *resource, limit.clone())
-            .map_err(ContainerError::act(format!("setting the limit {resource:?}")))?;
-    }
-    if let Some(score) = process.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string())
-            .map_err(ContainerError::act(format!("writing {score} to {path}")))?;
-    }
-    Ok(())
+/// Writes a process's OOM score, which after a change of user it could not do itself.
+pub fn oom_score(process: &plan::process::ProcessPlan, pid: i32) -> Result<(), ContainerError> {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    std::fs::write(&path, score.to_string())
+        .map_err(ContainerError::act(format!("writing {score} to {path}")))
 }
 
 /// The rules of config.json, and after them those without which the default devices would not work.

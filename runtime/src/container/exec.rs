@@ -1,13 +1,14 @@
 //! Running another process in a container.
 
 use super::ContainerError;
-use super::create::{limits, write_pid_file};
+use super::create::{oom_score, write_pid_file};
 use super::status::{Container, Status};
 use crate::handshake::{Channel, Script, Step};
 use crate::host::Host;
 use crate::init::{self, InitError};
 use crate::pid::ProcessId;
 use crate::plan::process::{self, ProcessPlan};
+use crate::process::limits;
 use crate::process::program::Program;
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::Root;
@@ -148,7 +149,7 @@ fn serve(
 ) -> Result<Option<OwnedFd>, ContainerError> {
     let terminal = channel.expect_fd(Step::Terminal)?;
     channel.expect(Step::Ready)?;
-    limits(plan, pid)?;
+    oom_score(plan, pid)?;
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
@@ -180,6 +181,7 @@ impl Child<'_> {
 
     fn become_process(&mut self, channel: &mut Channel) -> Result<Program, InitError> {
         let named = |name: &str, e: String| InitError(format!("{name}: {e}"));
+        limits::raise(&self.plan.rlimits, None)?;
         self.joiner.join_self().map_err(|e| named("entering the cgroup", e.to_string()))?;
         let rest = self.namespaces.without(Namespaces::PID);
         setns(&self.init, rest).map_err(|e| named("entering the container's namespaces", e.to_string()))?;
@@ -208,6 +210,7 @@ impl Child<'_> {
         channel.expect(Step::Go)?;
         init::load_last(self.filter.as_ref().filter(|_| self.plan.no_new_privileges))?;
         wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
+        limits::set(&self.plan.rlimits)?;
         Ok(program)
     }
 }

@@ -45,7 +45,8 @@ impl Root {
 
     /// As `open`, but a symlink anywhere in the path is ELOOP.
     pub fn open_without_symlinks(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        self.openat2(path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        // with O_PATH and O_NOFOLLOW together the kernel would open a link at the end of the path itself (openat2(2))
+        self.openat2(path, flags - OFlags::NOFOLLOW, Mode::empty(), ResolveFlags::NO_SYMLINKS)
     }
 
     fn openat2(&self, path: &Path, flags: OFlags, mode: Mode, more: ResolveFlags) -> Result<OwnedFd, Errno> {
@@ -213,6 +214,14 @@ mod tests {
         std::fs::write(dir.path().join("f"), "").unwrap();
         assert!(root.ensure(Path::new("/f"), Target::Directory).is_err());
         assert!(root.ensure(Path::new("/"), Target::File).is_err());
+    }
+
+    #[test]
+    fn a_symlink_is_no_end_of_a_path_without_symlinks() {
+        let (dir, root) = root();
+        symlink("tmp", dir.path().join("link")).unwrap();
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        assert_eq!(root.open_without_symlinks(Path::new("/link"), flags).unwrap_err(), Errno::LOOP);
     }
 
     #[test]

@@ -1,0 +1,108 @@
+use crate::bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn root_exec_runs_in_the_containers_namespaces() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let pid = b.state()["pid"].to_string();
+    for ns in ["pid", "mnt", "net", "ipc", "uts", "cgroup"] {
+        let inside = b.exec(&["readlink", &format!("/proc/self/ns/{ns}")]).ok();
+        let host = std::fs::read_link(format!("/proc/{pid}/ns/{ns}")).unwrap();
+        assert_eq!(inside.trim(), host.to_string_lossy(), "{ns}");
+    }
+    let cgroup = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(cgroup(&pid).contains(&b.id));
+    assert!(
+        b.exec(&["cat", "/proc/self/cgroup"])
+            .ok()
+            .lines()
+            .filter(|l| !l.starts_with("0::"))
+            .all(|l| l.ends_with(":/"))
+    );
+}
+
+#[test]
+fn root_exec_returns_the_exit_code() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    assert_eq!(b.exec(&["sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(b.exec(&["sh", "-c", "kill -9 $$"]).code, 137);
+    let missing = b.exec(&["no-such-program"]).fails_with("executable file not found in $PATH");
+    assert_eq!(missing.code, 255);
+    b.exec(&["/no/such"]).fails_with("stat /no/such: no such file or directory");
+    b.exec(&["/etc"]).fails_with("exec: \"/etc\"");
+    b.exec(&[]).fails_with("args");
+}
+
+#[test]
+fn root_exec_takes_user_environment_and_directory() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let out: String = {
+        let args = ["exec", "--user", "12:34", "-g", "56", "--env", "A=b", "--cwd", "/tmp", &b.id];
+        let script = ["sh", "-c", "id -u; id -g; id -G; echo $A; pwd"];
+        b.call(&[&args[..], &script[..]].concat()).ok()
+    };
+    assert_eq!(out, "12\n34\n34 56\nb\n/tmp\n");
+    b.call(&["exec", "--user", "4294967296", &b.id, "true"]).fails_with("uid");
+    b.call(&["exec", "--user", "root", &b.id, "true"]).fails_with("number");
+}
+
+#[test]
+fn root_exec_takes_a_process_file_and_detaches() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let mut process = b.config["process"].clone();
+    process["args"] = json!(["sh", "-c", "echo $X > /tmp/x; sleep 1000"]);
+    process["env"] = json!(["PATH=/bin", "X=y"]);
+    let file = b.path().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let pid_file = b.path().join("exec.pid");
+    let args = [
+        "exec",
+        "--detach",
+        "--process",
+        &file.to_string_lossy(),
+        "--pid-file",
+        &pid_file.to_string_lossy(),
+        &b.id,
+    ];
+    b.call(&args).ok();
+    crate::bundle::wait_until("the file", || {
+        std::fs::read_to_string(b.rootfs().join("tmp/x")).is_ok_and(|t| t == "y\n")
+    });
+    let pid: i32 = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    let pids: Vec<i32> = serde_json::from_str(&b.call(&["ps", "--format", "json", &b.id]).ok()).unwrap();
+    assert!(pids.contains(&pid), "{pid} is not in {pids:?}");
+}
+
+#[test]
+fn root_exec_into_a_created_container_works() {
+    let b = Bundle::new("true");
+    b.write_config();
+    b.call(&["create", &b.id]).ok();
+    assert_eq!(b.exec(&["echo", "x"]).ok(), "x\n");
+}
+
+#[test]
+fn root_exec_into_a_stopped_container_is_refused() {
+    let b = Bundle::new("true");
+    b.run_detached();
+    b.wait_for_status("stopped");
+    b.exec(&["true"]).fails_with("cannot exec in a stopped container");
+}
+
+#[test]
+fn root_exec_has_no_more_privileges_than_the_container() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let caps = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/1/status; echo; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    let out = b.exec(&["sh", "-c", caps]).ok();
+    let (init, exec) = out.split_once("\n\n").unwrap();
+    assert_eq!(init.trim(), exec.trim());
+    let more =
+        b.call(&["exec", "--cap", "CAP_SYS_PTRACE", &b.id, "grep", "CapEff", "/proc/self/status"]).ok();
+    let bits = u64::from_str_radix(more.split_whitespace().last().unwrap(), 16).unwrap();
+    assert_eq!(bits & (1 << 19), 1 << 19);
+}

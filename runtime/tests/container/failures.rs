@@ -1,0 +1,78 @@
+//! Whatever fails, the error says where and nothing is left.
+
+use crate::bundle::{Bundle, wait_until};
+use serde_json::json;
+
+#[track_caller]
+fn refused(change: impl FnOnce(&mut Bundle), text: &str) {
+    let mut b = Bundle::new("true");
+    change(&mut b);
+    b.write_config();
+    b.call(&["create", &b.id]).fails_with(text);
+    b.assert_nothing_left();
+}
+
+#[test]
+fn root_bad_configs_are_refused_by_field() {
+    refused(|b| b.config["process"]["cwd"] = "x".into(), "process.cwd");
+    refused(|b| b.config["process"]["args"] = json!([]), "process.args");
+    refused(|b| b.config["ociVersion"] = "3.0.0".into(), "ociVersion");
+    refused(|b| b.config["linux"]["namespaces"][0]["type"] = "bogus".into(), "linux.namespaces[0].type");
+    refused(|b| b.config["process"]["apparmorProfile"] = "p".into(), "process.apparmorProfile");
+    refused(|b| b.config["root"]["path"] = "missing".into(), "missing");
+    refused(|b| b.config["linux"]["namespaces"][1]["path"] = "/no/such".into(), "linux.namespaces[1].path");
+}
+
+#[test]
+fn root_a_config_that_is_no_json_is_named() {
+    let b = Bundle::new("true");
+    b.call(&["create", &b.id]).fails_with("config.json");
+    std::fs::write(b.path().join("config.json"), "{\"process\": {\"args\": [1]}}").unwrap();
+    b.call(&["create", &b.id]).fails_with("process.args[0]");
+    b.assert_nothing_left();
+}
+
+#[test]
+fn root_failures_inside_name_their_step() {
+    let no_program = |b: &mut Bundle| b.config["process"]["args"] = json!(["no-such"]);
+    refused(no_program, "exec: \"no-such\": executable file not found in $PATH");
+    refused(|b| b.config["process"]["args"] = json!(["/bin"]), "exec: \"/bin\": ");
+    let bad_mount = |b: &mut Bundle| {
+        b.config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"destination": "/x", "type": "nosuchfs", "source": "x"}));
+    };
+    refused(bad_mount, "mounts[7]");
+    let bad_source = |b: &mut Bundle| {
+        let bind = json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]});
+        b.config["mounts"].as_array_mut().unwrap().push(bind);
+    };
+    refused(bad_source, "/no/such");
+    refused(|b| b.config["linux"]["resources"]["pids"] = json!({"limit": 5_000_000_000_i64}), "pids");
+}
+
+#[test]
+fn root_an_id_cannot_be_a_path() {
+    let b = Bundle::new("true");
+    b.write_config();
+    for id in ["a/b", "..", "a b"] {
+        b.call(&["create", id]).fails_with("invalid container ID format");
+    }
+}
+
+#[test]
+fn root_init_does_not_outlive_a_runtime_that_is_killed() {
+    let mut b = Bundle::new("sleep 1000");
+    // the hook's parent is runw, in the middle of create
+    let pids = b.path().join("pids");
+    let script = format!("cat > {}; kill -9 $PPID", pids.display());
+    b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    b.write_config();
+    assert_eq!(b.call(&["create", &b.id]).code, -1);
+    let state: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(pids).unwrap()).unwrap();
+    let proc = format!("/proc/{}/stat", state["pid"]);
+    wait_until("the end of init", || std::fs::read_to_string(&proc).map_or(true, |s| s.contains(") Z ")));
+    b.call(&["delete", "--force", &b.id]).ok();
+    b.assert_nothing_left();
+}

@@ -1,0 +1,138 @@
+use crate::bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn root_the_hosts_filesystem_is_gone() {
+    let b = Bundle::new(
+        "ls /; cat /proc/self/mountinfo | grep -v ' - \\(proc\\|sysfs\\|tmpfs\\|devpts\\|mqueue\\|cgroup2*\\|devtmpfs\\) ' | wc -l",
+    );
+    let out = b.run().ok();
+    assert_eq!(out, "bin\ndev\netc\nproc\nsys\ntmp\n1\n");
+}
+
+#[test]
+fn root_masked_paths_are_empty_and_read_only_paths_refuse_writing() {
+    let mut b = Bundle::new(
+        "cat /proc/keys | wc -c; ls /sys/firmware | wc -l; cat /etc/secret | wc -c; \
+         (echo x > /proc/sys/kernel/domainname) 2>/dev/null || echo ro; (touch /etc/dir/x) 2>/dev/null || echo ro; \
+         (touch /sys/firmware/x) 2>/dev/null || echo ro",
+    );
+    std::fs::write(b.rootfs().join("etc/secret"), "secret").unwrap();
+    std::fs::create_dir(b.rootfs().join("etc/dir")).unwrap();
+    b.config["linux"]["maskedPaths"]
+        .as_array_mut()
+        .unwrap()
+        .extend([json!("/etc/secret"), json!("/not/there")]);
+    b.config["linux"]["readonlyPaths"]
+        .as_array_mut()
+        .unwrap()
+        .extend([json!("/etc/dir"), json!("/not/there")]);
+    assert_eq!(b.run().ok(), "0\n0\n0\nro\nro\nro\n");
+}
+
+#[test]
+fn root_a_read_only_root_cannot_be_written_but_its_mounts_can() {
+    let mut b = Bundle::new(
+        "(touch /x) 2>/dev/null || echo ro; touch /run/x && echo rw; (touch /sealed/x) 2>/dev/null || echo ro",
+    );
+    b.config["root"]["readonly"] = true.into();
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs"}));
+    mounts.push(json!({"destination": "/sealed", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}));
+    mounts.push(json!({"destination": "/sealed/below", "type": "tmpfs", "source": "tmpfs"}));
+    assert_eq!(b.run().ok(), "ro\nrw\nro\n");
+}
+
+#[test]
+fn root_bind_mounts_take_files_directories_and_options() {
+    let mut b = Bundle::new(
+        "cat /data/f /etc/hosts; (touch /data/x) 2>/dev/null || echo ro; touch /rw/x && echo rw; grep ' /data ' /proc/self/mountinfo",
+    );
+    let host = b.path().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("f"), "f\n").unwrap();
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "type": "bind", "source": &host, "options": ["rbind", "ro", "nosuid", "rprivate"]}));
+    mounts.push(json!({"destination": "/rw", "type": "bind", "source": "host", "options": ["bind"]}));
+    mounts.push(
+        json!({"destination": "/etc/hosts", "type": "bind", "source": host.join("f"), "options": ["rbind"]}),
+    );
+    let out = b.run().ok();
+    assert!(out.starts_with("f\nf\nro\nrw\n"), "{out}");
+    assert!(out.contains("ro,nosuid"), "{out}");
+    assert!(!out.contains("shared:") && !out.contains("master:"), "{out}");
+    assert!(host.join("x").exists());
+}
+
+#[test]
+fn root_a_container_cannot_mount_onto_the_host() {
+    // a bind of a shared host mount is a slave in the container, so nothing mounted below it gets back
+    let mut b = Bundle::new("mount -t tmpfs none /data/m && echo mounted");
+    let host = b.path().join("host");
+    std::fs::create_dir_all(host.join("m")).unwrap();
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"]});
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "type": "bind", "source": &host, "options": ["rbind"]}));
+    assert_eq!(b.run().ok(), "mounted\n");
+    let info = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!info.contains(&*host.to_string_lossy()));
+}
+
+#[test]
+fn root_devices_have_their_numbers_and_modes() {
+    let mut b = Bundle::new(
+        "cd /dev; stat -c '%n %t:%T %a %u' null zero full random urandom tty mine; readlink ptmx; readlink fd; echo x > null; head -c 3 zero | wc -c",
+    );
+    b.config["linux"]["devices"] =
+        json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 5}]);
+    b.config["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]);
+    assert_eq!(
+        b.run().ok(),
+        "null 1:3 666 0\nzero 1:5 666 0\nfull 1:7 666 0\nrandom 1:8 666 0\nurandom 1:9 666 0\ntty 5:0 666 0\nmine 1:3 640 5\n\
+         pts/ptmx\n/proc/self/fd\n3\n"
+    );
+}
+
+#[test]
+fn root_tmpcopyup_takes_what_the_image_has() {
+    let mut b = Bundle::new("cat /conf/a/b; readlink /conf/link; stat -c %a /conf/a; touch /conf/new");
+    let conf = b.rootfs().join("conf");
+    std::fs::create_dir_all(conf.join("a")).unwrap();
+    std::fs::write(conf.join("a/b"), "b\n").unwrap();
+    std::os::unix::fs::symlink("a/b", conf.join("link")).unwrap();
+    b.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/conf", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    assert_eq!(b.run().ok(), "b\na/b\n755\n");
+    assert!(!conf.join("new").exists());
+}
+
+#[test]
+fn root_no_pivot_ends_in_the_same_root() {
+    let b = Bundle::new("ls / | tr '\\n' ' '; ls /proc/1/root/ | wc -l; ls -d /..");
+    b.write_config();
+    assert_eq!(b.call(&["run", "--no-pivot", &b.id]).ok(), "bin dev etc proc sys tmp 6\n/..\n");
+}
+
+#[test]
+fn root_an_unknown_option_is_explained_by_the_kernel() {
+    let mut b = Bundle::new("true");
+    b.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["bogus=1"]}));
+    b.run().fails_with("mounts[7]").fails_with("bogus");
+    b.assert_nothing_left();
+}
+
+#[test]
+fn root_cgroup_mount_shows_the_containers_own() {
+    let b = Bundle::new(
+        "cat /proc/self/cgroup | grep -v '^0::' | grep -v ':/$' | wc -l; ls /sys/fs/cgroup | wc -w; (mkdir /sys/fs/cgroup/x) 2>/dev/null || echo ro",
+    );
+    let out = b.run().ok();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("0", "ro"));
+    assert!(lines[1].parse::<u32>().unwrap() > 0);
+}

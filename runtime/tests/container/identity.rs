@@ -1,0 +1,76 @@
+use crate::bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn root_capabilities_are_exactly_those_asked_for() {
+    let mut b = Bundle::new("grep ^Cap /proc/self/status");
+    b.config["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN", "CAP_KILL"]});
+    let out = b.run().ok();
+    let values: Vec<u64> =
+        out.lines().map(|l| u64::from_str_radix(l.split_whitespace().nth(1).unwrap(), 16).unwrap()).collect();
+    // root's exec adds permitted = bounding; inheritable and ambient stay empty (CVE-2022-24769, CVE-2022-29162)
+    assert_eq!(values, [0, 0x21, 0x21, 0x21, 0]);
+}
+
+#[test]
+fn root_a_user_has_exactly_its_groups_and_no_capabilities() {
+    let mut b =
+        Bundle::new("id -u; id -G; grep -E '^Cap(Prm|Eff)|^NoNewPrivs' /proc/self/status; echo $HOME; umask");
+    std::fs::write(b.rootfs().join("etc/passwd"), "u:x:1000:1000::/home/u:/bin/sh\n").unwrap();
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [7], "umask": 0o77});
+    let out = b.run().ok();
+    assert_eq!(
+        out,
+        "1000\n1001 7\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n/home/u\n0077\n"
+    );
+}
+
+#[test]
+fn root_ambient_capabilities_reach_a_user() {
+    let mut b = Bundle::new("grep ^CapEff /proc/self/status");
+    let kill = json!(["CAP_KILL"]);
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    b.config["process"]["capabilities"] =
+        json!({"bounding": kill, "effective": kill, "permitted": kill, "inheritable": kill, "ambient": kill});
+    assert_eq!(b.run().ok(), "CapEff:\t0000000000000020\n");
+}
+
+#[test]
+fn root_limits_and_scores_are_set() {
+    let mut b = Bundle::new("ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj");
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    b.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 100}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]);
+    b.config["process"]["oomScoreAdj"] = 123.into();
+    assert_eq!(b.run().ok(), "5\n100\n0\n123\n");
+}
+
+#[test]
+fn root_a_user_can_write_to_its_standard_streams_by_name() {
+    let mut b = Bundle::new("echo x > /dev/stdout; echo y > /dev/stderr");
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    let ended = b.run();
+    assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "x\n", "y\n"));
+}
+
+#[test]
+fn root_the_working_directory_is_made_and_entered() {
+    let mut b = Bundle::new("pwd");
+    b.config["process"]["cwd"] = "/made/for/it".into();
+    b.config["root"]["readonly"] = true.into();
+    assert_eq!(b.run().ok(), "/made/for/it\n");
+}
+
+#[test]
+fn root_signals_are_as_in_a_fresh_process() {
+    let mut b = Bundle::new("");
+    // not through a shell, which has its own ideas of SIGQUIT
+    b.config["process"]["args"] = json!(["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]);
+    assert_eq!(
+        b.run().ok(),
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n"
+    );
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let out = b.exec(&["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]).ok();
+    assert!(out.lines().all(|l| l.ends_with("0000000000000000")), "{out}");
+}

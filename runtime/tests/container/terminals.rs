@@ -1,0 +1,93 @@
+use crate::bundle::{Bundle, PATIENCE};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::json;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+
+/// Accepts one connection and takes the terminal sent over it.
+fn receiver(listener: UnixListener) -> JoinHandle<OwnedFd> {
+    std::thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut name = [0u8; 64];
+        let got = recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
+            .unwrap();
+        assert!(got.bytes > 0);
+        control
+            .drain()
+            .find_map(|m| match m {
+                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                _ => None,
+            })
+            .expect("a descriptor")
+    })
+}
+
+fn read_all(master: OwnedFd) -> String {
+    let mut text = Vec::new();
+    // EIO: the last process of the terminal has ended
+    let _ = std::fs::File::from(master).read_to_end(&mut text);
+    String::from_utf8_lossy(&text).replace('\r', "")
+}
+
+#[test]
+fn root_create_sends_the_terminal_over_the_console_socket() {
+    let mut b = Bundle::new(
+        "tty; stty size; stat -c %t:%T /dev/console; echo $(cat /proc/self/stat | head -c 20) > /dev/null; read x; echo got $x",
+    );
+    b.config["process"]["terminal"] = true.into();
+    b.config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    b.write_config();
+    // longer than a unix socket's address may be
+    let dir = b.path().join("d".repeat(120));
+    std::fs::create_dir(&dir).unwrap();
+    let short = std::path::PathBuf::from(format!("/tmp/{}.sock", b.id));
+    let listener = UnixListener::bind(&short).unwrap();
+    let path = dir.join("console.sock");
+    std::fs::rename(&short, &path).unwrap();
+    let master = receiver(listener);
+    b.call(&["create", "--console-socket", &path.to_string_lossy(), &b.id]).ok();
+    let master = master.join().unwrap();
+    b.call(&["start", &b.id]).ok();
+    std::fs::File::from(master.try_clone().unwrap()).write_all(b"words\n").unwrap();
+    let text = read_all(master);
+    assert!(text.contains("/dev/pts/0\n"), "{text}");
+    assert!(text.contains("88:0"), "{text}");
+    assert!(text.contains("got words"), "{text}");
+}
+
+#[test]
+fn root_exec_gets_a_terminal_of_its_own() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let path = b.path().join("s");
+    let master = receiver(UnixListener::bind(&path).unwrap());
+    b.call(&["exec", "--tty", "--detach", "--console-socket", &path.to_string_lossy(), &b.id, "tty"]).ok();
+    assert_eq!(read_all(master.join().unwrap()), "/dev/pts/0\n");
+}
+
+#[test]
+fn root_a_foreground_run_serves_its_terminal() {
+    let mut b = Bundle::new("tty; echo error >&2; exit 4");
+    b.config["process"]["terminal"] = true.into();
+    let ended = b.run();
+    assert_eq!(ended.code, 4, "{}", ended.err);
+    assert_eq!(ended.out.replace('\r', ""), "/dev/pts/0\nerror\n");
+}
+
+#[test]
+fn root_terminals_and_sockets_have_to_match() {
+    let mut b = Bundle::new("true");
+    b.config["process"]["terminal"] = true.into();
+    b.write_config();
+    b.call(&["create", &b.id]).fails_with("console socket");
+    b.config["process"]["terminal"] = false.into();
+    b.write_config();
+    b.call(&["create", "--console-socket", "/x", &b.id]).fails_with("console socket");
+    b.assert_nothing_left();
+}
