@@ -8,6 +8,7 @@ use wharf_oci::seccomp::{Facts, default_profile};
 
 use super::*;
 use interpreter::{Data, run};
+use proptest::prelude::*;
 
 const X64: u32 = 0xc000_003e;
 const ALLOW: u32 = 0x7fff_0000;
@@ -221,4 +222,113 @@ fn flags_reach_the_kernel_where_they_have_a_meaning() {
     };
     assert_eq!(compile(&profile(&json("SCMP_ACT_ERRNO"))).unwrap().flags, 0b110);
     assert_eq!(compile(&profile(&json("SCMP_ACT_NOTIFY"))).unwrap().flags, 0b10_1110);
+}
+
+/// Profiles with one action besides the default, any conditions, and any architectures.
+pub(super) fn any_profile() -> impl Strategy<Value = LinuxSeccomp> {
+    let names = [
+        "read",
+        "write",
+        "open",
+        "openat",
+        "mkdir",
+        "clone",
+        "socket",
+        "accept",
+        "sendto",
+        "semop",
+        "shmat",
+        "personality",
+        "chown32",
+        "fstat64",
+        "socketcall",
+        "ipc",
+        "execve",
+        "kill",
+        "arch_prctl",
+        "clock_gettime64",
+        "ptrace",
+        "nonsense",
+    ];
+    let name = prop::sample::select(names.to_vec()).prop_map(str::to_owned);
+    let number =
+        prop::sample::select(vec![0u64, 1, 2, 16, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, u64::MAX]);
+    let operator = prop::sample::select({
+        use LinuxSeccompOperator as O;
+        vec![
+            O::ScmpCmpNe,
+            O::ScmpCmpLt,
+            O::ScmpCmpLe,
+            O::ScmpCmpEq,
+            O::ScmpCmpGe,
+            O::ScmpCmpGt,
+            O::ScmpCmpMaskedEq,
+        ]
+    });
+    let arg = (0usize..4, operator, number.clone(), number).prop_map(|(index, op, a, b)| {
+        LinuxSeccompArgBuilder::default().index(index).value(a).value_two(b).op(op).build().unwrap()
+    });
+    let call = (prop::collection::vec(name, 1..4), prop::collection::vec(arg, 0..4));
+    let others = vec![Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::ScmpArchAarch64, Arch::ScmpArchArm];
+    let arches = prop::sample::subsequence(others, 0..=4);
+    (prop::collection::vec(call, 0..8), arches, any::<bool>()).prop_map(|(calls, arches, deny)| {
+        let (default, action) = match deny {
+            true => (LinuxSeccompAction::ScmpActErrno, LinuxSeccompAction::ScmpActAllow),
+            false => (LinuxSeccompAction::ScmpActAllow, LinuxSeccompAction::ScmpActTrap),
+        };
+        let calls = calls.into_iter().map(|(names, args)| {
+            let mut call = LinuxSyscall::default();
+            call.set_names(names).set_action(action).set_args(Some(args).filter(|a| !a.is_empty()));
+            call
+        });
+        let mut profile = LinuxSeccomp::default();
+        profile
+            .set_default_action(default)
+            .set_architectures(Some(arches))
+            .set_syscalls(Some(calls.collect()));
+        profile
+    })
+}
+
+/// What a profile means for a call of x86-64, by its words alone.
+fn meaning(profile: &LinuxSeccomp, name: &str, args: [u64; 6]) -> u32 {
+    let default = value(profile.default_action(), None, "").unwrap();
+    let holds = |a: &LinuxSeccompArg| {
+        let (arg, v) = (args[a.index()], a.value());
+        match a.op() {
+            LinuxSeccompOperator::ScmpCmpNe => arg != v,
+            LinuxSeccompOperator::ScmpCmpLt => arg < v,
+            LinuxSeccompOperator::ScmpCmpLe => arg <= v,
+            LinuxSeccompOperator::ScmpCmpEq => arg == v,
+            LinuxSeccompOperator::ScmpCmpGe => arg >= v,
+            LinuxSeccompOperator::ScmpCmpGt => arg > v,
+            LinuxSeccompOperator::ScmpCmpMaskedEq => arg & v == a.value_two().unwrap_or(0) & v,
+        }
+    };
+    let applies = |call: &&LinuxSyscall| {
+        let args = call.args().clone().unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        let repeated = !args.iter().all(|a| seen.insert(a.index()));
+        let fits = if repeated { args.iter().any(holds) } else { args.iter().all(holds) };
+        call.names().iter().any(|n| n == name) && fits
+    };
+    let found = profile.syscalls().iter().flatten().find(applies);
+    found.map_or(default, |call| value(call.action(), None, "").unwrap())
+}
+
+proptest! {
+    #[test]
+    fn filters_decide_as_the_profiles_words_say(profile in any_profile(), args in prop::collection::vec(
+        prop::sample::select(vec![0u64, 1, 2, 17, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, u64::MAX]), 6)
+    ) {
+        let args: [u64; 6] = args.try_into().unwrap();
+        let filter = compile(&profile).unwrap().filter;
+        for name in ["read", "write", "open", "openat", "mkdir", "clone", "socket", "accept", "semop", "ptrace"] {
+            let nr = lookup(name, Column::X86_64).unwrap();
+            let got = decide(&filter, nr, args);
+            if got != ENOSYS {
+                prop_assert_eq!(got, meaning(&profile, name, args), "{} {:x?}", name, args);
+            }
+        }
+    }
 }

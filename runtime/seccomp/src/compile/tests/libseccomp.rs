@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::interpreter::{Data, run};
@@ -77,7 +76,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// Runs the program with a script and removes it when the last run of this process is over.
+/// Runs the program with a script; its standard output.
 fn export(script: &str) -> Vec<u8> {
     let mut child = Command::new(program())
         .stdin(Stdio::piped())
@@ -211,50 +210,37 @@ fn without_unknown(profile: &LinuxSeccomp) -> LinuxSeccomp {
     out
 }
 
-fn any_call() -> impl Strategy<Value = (Vec<String>, Vec<(usize, u32, u64, u64)>)> {
-    let names = [
-        "read",
-        "write",
-        "open",
-        "openat",
-        "mkdir",
-        "clone",
-        "socket",
-        "accept",
-        "sendto",
-        "semop",
-        "shmat",
-        "personality",
-        "chown32",
-        "fstat64",
-        "socketcall",
-        "ipc",
-        "execve",
-        "kill",
-        "arch_prctl",
-        "clock_gettime64",
-        "ptrace",
-        "nonsense",
-    ];
-    let name = prop::sample::select(names.to_vec()).prop_map(str::to_owned);
-    let number = prop_oneof![
-        Just(0u64),
-        Just(1),
-        Just(2),
-        Just(16),
-        Just(0xffff_ffff),
-        Just(0x1_0000_0000),
-        Just(0x1_0000_0001),
-        Just(u64::MAX)
-    ];
-    let arg = (0usize..4, 1u32..8, number.clone(), number);
-    (prop::collection::vec(name, 1..4), prop::collection::vec(arg, 0..3))
-}
-
-fn operator(number: u32) -> LinuxSeccompOperator {
-    use LinuxSeccompOperator as O;
-    [O::ScmpCmpNe, O::ScmpCmpLt, O::ScmpCmpLe, O::ScmpCmpEq, O::ScmpCmpGe, O::ScmpCmpGt, O::ScmpCmpMaskedEq]
-        [number as usize - 1]
+/// The profile with one entry for each call, and in it one condition for each argument: libseccomp 2.5 merges more
+/// of them wrongly (`arg < 0` or `arg >= 1 << 32` is true for 1 there). What such profiles mean is checked against
+/// their definition in the tests beside this one.
+fn simple(profile: &mut LinuxSeccomp) {
+    let mut seen = BTreeSet::new();
+    let mut calls = profile.syscalls().clone().unwrap_or_default();
+    for call in &mut calls {
+        let names = call.names().iter().filter(|n| seen.insert((*n).clone())).cloned().collect();
+        let mut indices = BTreeSet::new();
+        let args = call.args().clone().unwrap_or_default();
+        let args: Vec<_> = args.into_iter().filter(|a| indices.insert(a.index())).collect();
+        call.set_names(names).set_args(Some(args).filter(|a| !a.is_empty()));
+    }
+    // multiplexed calls of x86 are several entries of one number
+    if profile.architectures().iter().flatten().any(|a| *a == Arch::ScmpArchX86) {
+        for call in &mut calls {
+            let names: Vec<String> =
+                call.names().iter().filter(|n| multiplexed(n).is_none()).cloned().collect();
+            if call.args().is_some() {
+                call.set_names(names);
+            }
+        }
+    }
+    // a call that every architecture has goes first: libseccomp 2.5 forgets to load the call's number if the first
+    // of an architecture is one that it lacks
+    let mut first = LinuxSyscall::default();
+    first
+        .set_names(vec!["getpid".into()])
+        .set_action(calls.first().map_or_else(Default::default, LinuxSyscall::action));
+    calls.insert(0, first);
+    profile.set_syscalls(Some(calls));
 }
 
 #[test]
@@ -267,40 +253,9 @@ fn filters_decide_as_libseccomps_do() {
     }
     println!("{cases} cases of Docker's profile");
 
-    // the actions of one profile's conditional entries are equal: libseccomp does not say which of two overlapping
-    // conditions decides
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
-    let arches = prop::sample::subsequence(
-        vec![Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::ScmpArchAarch64, Arch::ScmpArchArm],
-        0..=4,
-    );
-    let strategy = (prop::collection::vec(any_call(), 0..8), arches, any::<bool>());
-    let run = runner.run(&strategy, |(calls, arches, deny)| {
-        let (default, action) = match deny {
-            true => (LinuxSeccompAction::ScmpActErrno, LinuxSeccompAction::ScmpActAllow),
-            false => (LinuxSeccompAction::ScmpActAllow, LinuxSeccompAction::ScmpActTrap),
-        };
-        let mut profile = LinuxSeccomp::default();
-        // a call that every architecture has goes first: libseccomp 2.5 forgets to load the call's number if the
-        // first of an architecture is one that it lacks
-        let first = (vec!["getpid".to_owned()], Vec::new());
-        let calls = std::iter::once(first).chain(calls).map(|(names, args)| {
-            let mut call = LinuxSyscall::default();
-            let args: Vec<_> = args
-                .into_iter()
-                .map(|(index, op, a, b)| {
-                    let arg =
-                        LinuxSeccompArgBuilder::default().index(index).value(a).value_two(b).op(operator(op));
-                    arg.build().unwrap()
-                })
-                .collect();
-            call.set_names(names).set_action(action).set_args(Some(args).filter(|a| !a.is_empty()));
-            call
-        });
-        profile
-            .set_default_action(default)
-            .set_architectures(Some(arches))
-            .set_syscalls(Some(calls.collect()));
+    let run = runner.run(&super::any_profile(), |mut profile| {
+        simple(&mut profile);
         compare(&profile, &[0, 1, 2, 17, 0xffff_ffff, 0x1_0000_0001, u64::MAX]);
         Ok(())
     });
