@@ -15,6 +15,7 @@ use crate::container::attach::AttachClient;
 use crate::container::exec::{self, ExecCell, ExecPhase, ExecRecord};
 use crate::container::phase::Phase;
 use crate::container::record::Record;
+use crate::container::relay::Relays;
 use crate::container::view::{Handle, View, WaitFor, Waiter};
 use crate::error::EngineError;
 use crate::events::EventBus;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) usage: ImageUsage,
     pub(crate) volumes: Volumes,
     pub(crate) host: wharf_oci::Host,
+    pub(crate) relays: Relays,
 }
 
 /// The engine; clones share it.
@@ -82,12 +84,18 @@ impl Engine {
             usage,
             volumes,
             host,
+            relays: Relays::default(),
             records,
         });
         for record in shared.records.execs()? {
             shared.registry.insert_exec(Arc::new(ExecCell::new(record)));
         }
         for record in shared.records.containers()? {
+            if record.phase.run().is_some()
+                && let Err(error) = crate::plan::relay(&shared, &record)
+            {
+                tracing::error!(container = record.id, %error, "container's output is not read");
+            }
             crate::container::actor::spawn(&shared, record, None, None);
         }
         Ok(Self { shared, backend })

@@ -33,6 +33,8 @@ pub trait Lifecycle: Send + Sync + 'static {
     fn delete<'a>(&'a self, id: &'a str, exec: &'a str) -> Answer<'a, Exit>;
     fn status<'a>(&'a self, id: &'a str, exec: &'a str) -> Answer<'a, ProcessInfo>;
     fn resize<'a>(&'a self, id: &'a str, exec: &'a str, width: u32, height: u32) -> Answer<'a, ()>;
+    /// Closes the shim's own hold on a stdin FIFO.
+    fn close_stdin<'a>(&'a self, id: &'a str, exec: &'a str) -> Answer<'a, ()>;
     fn pause<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
     fn resume<'a>(&'a self, id: &'a str) -> Answer<'a, ()>;
     fn pids<'a>(&'a self, id: &'a str) -> Answer<'a, Vec<u32>>;
@@ -111,6 +113,10 @@ impl Lifecycle for Backend {
 
     fn resize<'a>(&'a self, id: &'a str, exec: &'a str, width: u32, height: u32) -> Answer<'a, ()> {
         Box::pin(self.task_resize(id, exec, width, height))
+    }
+
+    fn close_stdin<'a>(&'a self, id: &'a str, exec: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.task_close_stdin(id, exec))
     }
 
     fn pause<'a>(&'a self, id: &'a str) -> Answer<'a, ()> {

@@ -30,7 +30,11 @@ pub fn start_logging(settings: &Settings) {
     let filter = std::env::var("WHARF_LOG").unwrap_or_else(|_| {
         format!("warn,wharfd={level},engine_api={level},engine_core={level},engine_images={level},engine_backend={level}")
     });
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
 }
 
 /// Serves until a signal asks for the end.

@@ -259,14 +259,10 @@ impl Actor {
         }
     }
 
-    pub(super) fn event(&self, action: &str, extra: &[(&str, String)], at: SystemTime) {
+    pub(super) fn event(&self, action: &str, extra: &[(&str, String)]) {
         let mut attributes = self.record.attributes();
         attributes.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.shared.events.publish("container", action, &self.record.id, attributes, at);
-    }
-
-    pub(super) fn event_now(&self, action: &str, extra: &[(&str, String)]) {
-        self.event(action, extra, SystemTime::now());
+        self.shared.events.publish("container", action, &self.record.id, attributes, SystemTime::now());
     }
 
     async fn signal(&mut self, signal: u32, purpose: Purpose) -> Result<(), EngineError> {
@@ -308,7 +304,7 @@ impl Actor {
                 }
             }
         }
-        self.event_now("kill", &[("signal", signal.to_string())]);
+        self.event("kill", &[("signal", signal.to_string())]);
         Ok(())
     }
 
@@ -360,7 +356,7 @@ impl Actor {
         run.paused = paused;
         self.show();
         self.save_or_log().await;
-        self.event_now(if paused { "pause" } else { "unpause" }, &[]);
+        self.event(if paused { "pause" } else { "unpause" }, &[]);
     }
 
     async fn rename(&mut self, claim: NameClaim) -> Result<(), EngineError> {
@@ -375,7 +371,7 @@ impl Actor {
         claim.keep();
         self.shared.registry.release_name(&old);
         self.show();
-        self.event_now("rename", &[("oldName", format!("/{old}"))]);
+        self.event("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }
 
@@ -396,7 +392,7 @@ impl Actor {
             self.show();
             self.save_or_log().await;
         }
-        self.event_now("oom", &[]);
+        self.event("oom", &[]);
     }
 }
 

@@ -85,12 +85,11 @@ impl Actor {
     pub(super) fn attach(&mut self, mut client: AttachClient) {
         match &self.record.phase {
             Phase::Running(_) => {
-                let socket = self.shared.config.attach_path(&self.record.id, "");
                 let watch = Watch::container(&self.shared, &self.record);
                 let id = self.record.id.clone();
-                self.event_now("attach", &[]);
+                self.event("attach", &[]);
                 tokio::spawn(async move {
-                    if let Err(error) = hand_over(&socket, client, watch).await {
+                    if let Err(error) = hand_over(client, watch).await {
                         tracing::warn!(container = id, %error, "a client was not attached");
                     }
                 });
@@ -107,7 +106,7 @@ impl Actor {
                     tracing::debug!(container = self.record.id, %error, "a client left before it was attached");
                     return;
                 }
-                self.event_now("attach", &[]);
+                self.event("attach", &[]);
                 self.waiting.push(client);
             }
         }
@@ -134,10 +133,19 @@ fn refuse(client: &AttachClient, error: &EngineError) {
     let _ = tell(&client.stream, head.as_bytes());
 }
 
-/// Gives a client to the shim behind `socket`, and returns when the shim has it. The response head, if any is left,
+/// Gives a client to the process's shim, and returns when the shim has it. The response head, if any is left,
 /// goes to the client first.
-pub(crate) async fn hand_over(socket: &Path, client: AttachClient, watch: Watch) -> Result<(), AttachError> {
-    let path = socket.to_owned();
+pub(crate) async fn hand_over(mut client: AttachClient, watch: Watch) -> Result<(), AttachError> {
+    let exec = watch.exec.clone().unwrap_or_default();
+    if watch.record.runtime != crate::config::WHARF_RUNTIME {
+        let head = std::mem::take(&mut client.head);
+        tell(&client.stream, &head).map_err(AttachError::Head)?;
+        let shared = watch.shared.clone();
+        let record = watch.record.clone();
+        let taken = shared.relays.attach((&record.id, &exec), client, watch).await;
+        return taken.map_err(|_| AttachError::Refused("its output is over".to_owned()));
+    }
+    let path = watch.shared.config.attach_path(&watch.record.id, &exec);
     let given = tokio::task::spawn_blocking(move || give(&path, &client)).await;
     let control = given.map_err(|error| AttachError::Task(error.to_string()))??;
     tokio::spawn(async move {

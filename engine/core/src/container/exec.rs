@@ -233,7 +233,7 @@ impl ExecCell {
         let layers = plan::layer_dirs(&rootfs);
         let size = console_size.or(record.request.console_size);
         let process = plan::exec(shared, &container, &record.request, size, &layers)?;
-        let stdio = plan::exec_stdio(&shared.config, &container, record)?;
+        let stdio = plan::exec_stdio(shared, &container, record)?;
         let spec = ExecSpec {
             container_id: id.clone(),
             exec_id: self.id.clone(),
@@ -245,11 +245,8 @@ impl ExecCell {
         };
         shared.lifecycle.create_exec(&spec).await.map_err(|e| start_failure(&e))?;
         if let Some(client) = client {
-            let socket = shared.config.attach_path(id, &self.id);
             let watch = Watch::exec(shared, container, &self.id);
-            attach::hand_over(&socket, client, watch)
-                .await
-                .map_err(|e| EngineError::Internal(e.to_string()))?;
+            attach::hand_over(client, watch).await.map_err(|e| EngineError::Internal(e.to_string()))?;
         }
         shared.lifecycle.start(id, &self.id).await.map_err(|e| start_failure(&e))
     }

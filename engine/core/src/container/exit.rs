@@ -22,7 +22,7 @@ impl Actor {
         }
         let ended = run.clone().ended(i64::from(exit.status), exit.at);
         let ran = duration(ended.started_at, ended.finished_at);
-        let (code, at) = (ended.code, SystemTime::from(ended.finished_at));
+        let code = ended.code;
         let again = !self.held
             && !self.removing
             && restart::wanted(
@@ -47,7 +47,7 @@ impl Actor {
             self.save_or_log().await;
         }
         self.show();
-        self.event("die", &[("execDuration", ran.as_secs().to_string()), ("exitCode", code.to_string())], at);
+        self.event("die", &[("execDuration", ran.as_secs().to_string()), ("exitCode", code.to_string())]);
         match self.shared.lifecycle.delete(&self.record.id, "").await {
             Ok(_) => {}
             Err(error) if error.is_not_found() => {}
@@ -95,7 +95,7 @@ impl Actor {
         self.removed = true;
         self.show();
         self.shared.usage.remove(&id);
-        self.event_now("destroy", &[]);
+        self.event("destroy", &[]);
         Ok(())
     }
 

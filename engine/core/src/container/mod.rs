@@ -6,6 +6,7 @@ pub mod exec;
 pub mod exit;
 pub mod phase;
 pub mod record;
+pub(crate) mod relay;
 pub mod restart;
 pub mod start;
 pub mod view;

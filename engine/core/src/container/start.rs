@@ -75,7 +75,7 @@ impl Actor {
                 self.record.started_before = true;
                 self.held = false;
                 self.show();
-                self.event_now("start", &[]);
+                self.event("start", &[]);
                 self.save_or_log().await;
                 Ok(())
             }
@@ -96,7 +96,7 @@ impl Actor {
             self.shared.lifecycle.set_spec(&record).await?;
             self.spec = Some(record.spec);
         }
-        let StdioPlan { stdin, stdout, stderr } = plan::stdio(&self.shared.config, &self.record)?;
+        let StdioPlan { stdin, stdout, stderr } = plan::stdio(&self.shared, &self.record)?;
         let started_at = Time::now();
         let task = TaskSpec {
             container_id: id.clone(),
@@ -121,10 +121,9 @@ impl Actor {
     /// The task stands: gives it the clients that wait, then lets it go.
     async fn start_created(&mut self) -> Result<u32, EngineError> {
         let id = self.record.id.clone();
-        let socket = self.shared.config.attach_path(&id, "");
         let watch = attach::Watch::container(&self.shared, &self.record);
         for client in self.waiting.drain(..) {
-            if let Err(error) = attach::hand_over(&socket, client, watch.clone()).await {
+            if let Err(error) = attach::hand_over(client, watch.clone()).await {
                 tracing::warn!(container = id, %error, "a client was not attached");
             }
         }
@@ -271,7 +270,7 @@ impl Actor {
                 self.restart_at = None;
                 self.show();
                 self.save_or_log().await;
-                self.event_now("start", &[]);
+                self.event("start", &[]);
             }
             (phase, Some(ProcessStatus::Stopped(exit))) => {
                 let recorded = phase.ended().map(|ended| ended.finished_at);

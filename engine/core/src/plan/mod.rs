@@ -16,7 +16,7 @@ use crate::engine::Shared;
 use crate::error::EngineError;
 
 pub(crate) use files::make_dir;
-pub(crate) use stdio::{StdioPlan, exec_stdio, stdio};
+pub(crate) use stdio::{StdioPlan, exec_stdio, relay, stdio};
 
 /// A start that is planned.
 pub(crate) struct Planned {

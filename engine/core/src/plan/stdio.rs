@@ -1,10 +1,15 @@
 //! Where a process's output goes and its input comes from: the addresses given to the shim.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use wharf_stdio::{LogFormat, StdinMode, StdioAddress};
 
-use crate::config::{EngineConfig, WHARF_RUNTIME};
+use crate::config::{EngineConfig, WHARF_RUNTIME, text};
 use crate::container::exec::ExecRecord;
 use crate::container::record::Record;
+use crate::container::relay::{Pipes, Process};
+use crate::engine::Shared;
 use crate::error::EngineError;
 
 /// Values of a task's stdio fields; empty is nothing.
@@ -23,17 +28,15 @@ impl StdioPlan {
             stdout: text,
         }
     }
-
-    fn nowhere() -> Self {
-        Self { stdin: String::new(), stdout: String::new(), stderr: String::new() }
-    }
 }
 
-/// Stdio of a container's first process.
-pub(crate) fn stdio(engine: &EngineConfig, record: &Record) -> Result<StdioPlan, EngineError> {
-    if record.runtime != WHARF_RUNTIME {
-        return Ok(foreign(engine, record));
-    }
+/// Whether a container's shim takes our stdio addresses.
+fn is_ours(record: &Record) -> bool {
+    record.runtime == WHARF_RUNTIME
+}
+
+/// Where the output of a container's first process goes, and how its input is treated.
+fn address(engine: &EngineConfig, record: &Record) -> Result<StdioAddress, EngineError> {
     let log = &record.host.log_config;
     let mut address = StdioAddress::new(engine.log_path(&record.id));
     address.format = match log.r#type.as_str() {
@@ -65,35 +68,57 @@ pub(crate) fn stdio(engine: &EngineConfig, record: &Record) -> Result<StdioPlan,
     if let Some(tag) = log.config.get("tag") {
         address.attrs.insert("tag".to_owned(), tag.clone());
     }
-    Ok(StdioPlan::of(&address, record.config.open_stdin, record.config.tty))
+    Ok(address)
+}
+
+/// Stdio of a container's first process. For a shim that is not ours the pipes are made and served.
+pub(crate) fn stdio(shared: &Arc<Shared>, record: &Record) -> Result<StdioPlan, EngineError> {
+    let address = address(&shared.config, record)?;
+    if is_ours(record) {
+        return Ok(StdioPlan::of(&address, record.config.open_stdin, record.config.tty));
+    }
+    relayed(shared, &record.id, "", &address, record.config.tty)
+}
+
+/// Serves the pipes of a container that runs already.
+pub(crate) fn relay(shared: &Arc<Shared>, record: &Record) -> Result<(), EngineError> {
+    if is_ours(record) { Ok(()) } else { stdio(shared, record).map(|_| ()) }
 }
 
 /// Stdio of an exec: no log.
 pub(crate) fn exec_stdio(
-    engine: &EngineConfig,
+    shared: &Arc<Shared>,
     container: &Record,
     exec: &ExecRecord,
 ) -> Result<StdioPlan, EngineError> {
-    if container.runtime != WHARF_RUNTIME {
-        return Ok(StdioPlan::nowhere());
-    }
     let mut address = StdioAddress::new("/");
     address.format = LogFormat::None;
-    address.attach = Some(engine.attach_path(&exec.container_id, &exec.id));
+    address.attach = Some(shared.config.attach_path(&exec.container_id, &exec.id));
     let stdin = exec.request.attach_stdin;
     address.stdin = if stdin { StdinMode::Once } else { StdinMode::None };
-    Ok(StdioPlan::of(&address, stdin, exec.request.tty))
+    if is_ours(container) {
+        return Ok(StdioPlan::of(&address, stdin, exec.request.tty));
+    }
+    relayed(shared, &exec.container_id, &exec.id, &address, exec.request.tty)
 }
 
-/// A shim that is not ours writes raw output to a file; it cannot be attached to.
-fn foreign(engine: &EngineConfig, record: &Record) -> StdioPlan {
-    let path = engine.container_dir(&record.id).join("output.log");
-    let text = format!("file://{}", path.display());
-    StdioPlan {
-        stdin: String::new(),
-        stderr: if record.config.tty { String::new() } else { text.clone() },
-        stdout: text,
-    }
+fn relayed(
+    shared: &Arc<Shared>,
+    container: &str,
+    exec: &str,
+    address: &StdioAddress,
+    terminal: bool,
+) -> Result<StdioPlan, EngineError> {
+    let stdin = address.stdin != StdinMode::None;
+    let pipes = Pipes::name(&shared.config.stdio_dir(container), exec, stdin, terminal);
+    let process = Process { container: container.to_owned(), exec: exec.to_owned() };
+    shared.relays.start(shared, process, &pipes, address)?;
+    let name = |path: Option<&PathBuf>| path.map(|path| text(path)).unwrap_or_default();
+    Ok(StdioPlan {
+        stdin: name(pipes.stdin.as_ref()),
+        stdout: name(Some(&pipes.stdout)),
+        stderr: name(pipes.stderr.as_ref()),
+    })
 }
 
 /// A size as Docker's log options write it: `10m`, `1g`, `500k`, `0`, `-1` for no limit.
