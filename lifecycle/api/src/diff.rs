@@ -1,0 +1,53 @@
+//! containerd.services.diff.v1
+
+use lifecycle_snapshots::apply_layer;
+use tonic::{Request, Response, Status};
+use wharf_containerd::containerd::services::diff::v1 as api;
+use wharf_containerd::containerd::types;
+use wharf_kinds::Kind;
+
+use crate::status::status;
+use crate::storage::{Storage, blocking, scope};
+use crate::wire;
+
+/// What a layer is once it is unpacked, whatever it was called.
+const UNCOMPRESSED: &str = "application/vnd.oci.image.layer.v1.tar";
+
+pub(crate) struct DiffService(pub(crate) Storage);
+
+#[tonic::async_trait]
+impl api::diff_server::Diff for DiffService {
+    /// Unpacks a blob of the content store into the mounts, and gives the descriptor of its uncompressed form.
+    async fn apply(
+        &self,
+        request: Request<api::ApplyRequest>,
+    ) -> Result<Response<api::ApplyResponse>, Status> {
+        let (storage, scope) = (self.0.clone(), scope(&request)?);
+        let request = request.into_inner();
+        let layer = wire::descriptor_from(wire::required(request.diff, "diff")?)?;
+        let mounts = wire::mounts_from(request.mounts);
+        let digest = layer.digest.clone();
+        let reader = blocking(move || storage.content.reader(&scope, &digest)).await?;
+        let algorithm = layer.digest.algorithm();
+        let sync = request.sync_fs;
+        let applied = blocking(move || apply_layer(reader.into_file(), &mounts, algorithm, sync)).await?;
+        let (digest, size) = &applied.compressed;
+        if *digest != layer.digest || (layer.size > 0 && wire::signed(*size) != layer.size) {
+            // it was verified when it came: the disk has changed it since
+            let text = format!("blob {} is damaged: it has digest {digest} and {size} bytes", layer.digest);
+            return Err(status(Kind::DataLoss, text));
+        }
+        let (digest, size) = applied.uncompressed;
+        let applied = types::Descriptor {
+            media_type: UNCOMPRESSED.into(),
+            digest: digest.into(),
+            size: wire::signed(size),
+            ..Default::default()
+        };
+        Ok(Response::new(api::ApplyResponse { applied: Some(applied) }))
+    }
+
+    async fn diff(&self, _: Request<api::DiffRequest>) -> Result<Response<api::DiffResponse>, Status> {
+        Err(status(Kind::Unimplemented, "comparing snapshots is not offered yet: not implemented"))
+    }
+}

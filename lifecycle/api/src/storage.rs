@@ -1,0 +1,177 @@
+//! The storing half of the daemon, opened: records, content, snapshots and the collector.
+
+use std::fmt::Display;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lifecycle_content::{ContentError, ContentStore};
+use lifecycle_events::Exchange;
+use lifecycle_metadata::{CollectError, Collector, Container, Metadata, MetadataError, Removed, Scope};
+use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
+use prost::Message;
+use tonic::{Request, Status};
+use wharf_containerd::containerd::services::images::v1::ImageDelete;
+use wharf_containerd::containerd::{events, services};
+use wharf_kinds::Kind;
+use wharf_store::{DirectoryLock, LockError, StoreError};
+
+use crate::request::{self, MAX_MESSAGE};
+use crate::status::status;
+
+/// Why the stores could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("create {}: {source}", path.display())]
+    Root { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Metadata(#[from] StoreError),
+    #[error("open the content store: {0}")]
+    Content(#[from] ContentError),
+    #[error("open the snapshotter: {0}")]
+    Snapshots(#[from] SnapshotError),
+    #[error("start the garbage collector: {0}")]
+    Collector(io::Error),
+}
+
+/// Everything that is stored below the daemon's root; cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    pub(crate) metadata: Metadata,
+    pub(crate) content: ContentStore,
+    pub(crate) snapshotter: Snapshotter,
+    pub(crate) collector: Collector,
+    pub(crate) events: Exchange,
+    _lock: Arc<DirectoryLock>,
+}
+
+impl Storage {
+    /// Opens or creates what is below `root`; a second daemon on the same root is refused. What a crash left half
+    /// made is removed.
+    pub fn open(root: &Path, events: Exchange) -> Result<Storage, OpenError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(root)
+            .map_err(|source| OpenError::Root { path: root.into(), source })?;
+        let lock = Arc::new(DirectoryLock::acquire(root)?);
+        let metadata = Metadata::open(root)?;
+        let content = ContentStore::open(&root.join("content"), metadata.clone())?;
+        let snapshotter = Snapshotter::open(&root.join("snapshots/overlay"), metadata.clone())?;
+        let announce = events.clone();
+        let collector = Collector::start(
+            metadata.clone(),
+            vec![Arc::new(content.clone()), Arc::new(snapshotter.clone())],
+            move |removed| removed.iter().for_each(|one| announce_removed(&announce, one)),
+        )
+        .map_err(OpenError::Collector)?;
+        Ok(Storage { metadata, content, snapshotter, collector, events, _lock: lock })
+    }
+
+    /// Adds the services namespaces, content, images, snapshots, diff, leases and containers.
+    pub(crate) fn add_to(&self, routes: &mut tonic::service::RoutesBuilder) {
+        use services::containers::v1::containers_server::ContainersServer;
+        use services::content::v1::content_server::ContentServer;
+        use services::diff::v1::diff_server::DiffServer;
+        use services::images::v1::images_server::ImagesServer;
+        use services::leases::v1::leases_server::LeasesServer;
+        use services::namespaces::v1::namespaces_server::NamespacesServer;
+        use services::snapshots::v1::snapshots_server::SnapshotsServer;
+        macro_rules! add {
+            ($server:ident, $service:path) => {
+                routes.add_service(
+                    $server::new($service(self.clone()))
+                        .max_decoding_message_size(MAX_MESSAGE)
+                        .max_encoding_message_size(MAX_MESSAGE),
+                );
+            };
+        }
+        add!(NamespacesServer, crate::namespaces::NamespacesService);
+        add!(ContentServer, crate::content::ContentService);
+        add!(ImagesServer, crate::images::ImagesService);
+        add!(SnapshotsServer, crate::snapshots::SnapshotsService);
+        add!(DiffServer, crate::diff::DiffService);
+        add!(LeasesServer, crate::leases::LeasesService);
+        add!(ContainersServer, crate::containers::ContainersService);
+    }
+
+    /// A container's record, for what runs it.
+    pub fn container(&self, namespace: &str, id: &str) -> Result<Container, MetadataError> {
+        self.metadata.containers().get(&Scope::new(namespace, None), id)
+    }
+
+    /// Tells who listens, after the change stands; `name` is the full name of the message. Nobody may listen; that is no error of the change.
+    pub(crate) fn announce<M: Message>(&self, namespace: &str, topic: &str, name: &str, event: &M) {
+        announce(&self.events, namespace, topic, name, event);
+    }
+}
+
+fn announce<M: Message>(exchange: &Exchange, namespace: &str, topic: &str, name: &str, event: &M) {
+    let event = wharf_containerd::to_any(name, event);
+    if let Err(error) = exchange.publish(namespace, topic, event) {
+        tracing::warn!(%error, topic, "publishing an event");
+    }
+}
+
+fn announce_removed(exchange: &Exchange, removed: &Removed) {
+    match removed {
+        Removed::Image { namespace, name } => {
+            let event = ImageDelete { name: name.clone() };
+            announce(
+                exchange,
+                namespace,
+                "/images/delete",
+                "containerd.services.images.v1.ImageDelete",
+                &event,
+            );
+        }
+        Removed::Snapshot { namespace, snapshotter, key } => {
+            let event = events::SnapshotRemove { key: key.clone(), snapshotter: snapshotter.clone() };
+            announce(exchange, namespace, "/snapshot/remove", "containerd.events.SnapshotRemove", &event);
+        }
+        Removed::Content { .. } | Removed::Ingest { .. } | Removed::Lease { .. } => {}
+    }
+}
+
+/// Where a request happens.
+pub(crate) fn scope<T>(request: &Request<T>) -> Result<Scope, Status> {
+    Ok(Scope::new(request::namespace(request)?, request::lease(request)))
+}
+
+/// An error of the domain, which knows its kind.
+pub(crate) trait Failure: Display + Send + 'static {
+    fn kind_of(&self) -> Kind;
+}
+
+macro_rules! failures {
+    ($($error:ty),*) => {
+        $(impl Failure for $error {
+            fn kind_of(&self) -> Kind {
+                self.kind()
+            }
+        })*
+    };
+}
+
+failures!(MetadataError, ContentError, SnapshotError, LayerError, CollectError);
+
+/// The status of a failed operation.
+pub(crate) fn refused(error: impl Failure) -> Status {
+    status(error.kind_of(), error)
+}
+
+/// Runs what may block away from the reactor.
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Status>
+where
+    T: Send + 'static,
+    E: Failure,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome.map_err(refused),
+        Err(_) => Err(status(Kind::Internal, "the operation broke off")),
+    }
+}
