@@ -16,6 +16,7 @@ use crate::error::MetadataError;
 use crate::tables::{BLOBS, IMAGES, INGESTS, SNAPSHOTS};
 use crate::{Metadata, leases, snapshots};
 
+pub(crate) use mark::expiry;
 pub use schedule::{CollectError, Collector, Stats};
 
 /// A store of bytes that can let go of those without a record.

@@ -133,7 +133,10 @@ impl ContentRecords<'_> {
             Ok(Some(record))
         })?;
         match (begun, expected) {
-            (Some(record), _) => Ok(record),
+            (Some(record), _) => {
+                self.0.dirty.expires(record.expires);
+                Ok(record)
+            }
             (None, Some(digest)) => Err(MetadataError::AlreadyExists(Subject::Content(digest.clone()))),
             (None, None) => Err(MetadataError::NotFound(Subject::Ingest(reference.into()))),
         }

@@ -1,7 +1,7 @@
 //! The signal from deletions to the collector.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 #[derive(Default)]
 pub(crate) struct Dirty {
@@ -15,6 +15,8 @@ pub(crate) struct Signal {
     pub(crate) deletions: u64,
     /// Collections that somebody waits for.
     pub(crate) requested: u64,
+    /// When something expires that no collection has seen yet, or that the latest one left.
+    pub(crate) expires: Option<SystemTime>,
     pub(crate) stop: bool,
 }
 
@@ -28,6 +30,12 @@ impl Dirty {
     pub(crate) fn deleted(&self) {
         self.lock().deletions += 1;
         self.changed.notify_all();
+    }
+
+    /// Something will expire then.
+    pub(crate) fn expires(&self, at: Option<SystemTime>) {
+        let Some(at) = at else { return };
+        self.change(|signal| signal.expires = Some(signal.expires.map_or(at, |known| known.min(at))));
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Signal)) {

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use wharf_vocab::{Digest, Filter, label_field, label_names};
 
+use crate::collector::expiry;
 use crate::error::{MetadataError, Subject};
 use crate::fields::{apply_to_map, settle_labels};
 use crate::records::Image;
@@ -42,8 +43,9 @@ impl Images<'_> {
             image.created = epoch.unwrap_or_else(SystemTime::now);
             image.updated = image.created;
             IMAGES.put(tx, &key, &image)?;
-            Ok(())
+            Ok::<_, MetadataError>(())
         })?;
+        self.0.dirty.expires(expiry(&image.labels));
         Ok(image)
     }
 
@@ -73,6 +75,7 @@ impl Images<'_> {
             let lost_target = image.target.digest != stored.target.digest;
             Ok::<_, MetadataError>((image, lost_target))
         })?;
+        self.0.dirty.expires(expiry(&image.labels));
         if lost_target {
             self.0.dirty.deleted();
         }

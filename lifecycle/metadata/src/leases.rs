@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use wharf_store::Write;
 use wharf_vocab::{Digest, Filter, Labels, label_field};
 
+use crate::collector::expiry;
 use crate::error::{MetadataError, Subject};
 use crate::fields::settle_labels;
 use crate::records::{Lease, Resource};
@@ -51,7 +52,8 @@ impl Leases<'_> {
             return Err(MetadataError::Invalid(text));
         }
         settle_labels(&mut labels, "lease.Labels")?;
-        self.0.db.write(|tx| {
+        let expires = expiry(&labels);
+        let lease = self.0.db.write(|tx| {
             if LEASES.contains(tx, &[&scope.namespace, id])? {
                 return Err(MetadataError::AlreadyExists(Subject::Lease(id.into())));
             }
@@ -59,7 +61,9 @@ impl Leases<'_> {
             let lease = Lease { id: id.into(), labels, created: SystemTime::now() };
             LEASES.put(tx, &[&scope.namespace, id], &lease)?;
             Ok(lease)
-        })
+        })?;
+        self.0.dirty.expires(expires);
+        Ok(lease)
     }
 
     pub fn delete(&self, scope: &Scope, id: &str) -> Result<(), MetadataError> {

@@ -123,7 +123,7 @@ fn map(text: &[u8]) -> Option<Vec<(u64, u64)>> {
         return Some(Vec::new());
     }
     let numbers: Vec<u64> = text.split(|&b| b == b',').map(decimal).collect::<Option<_>>()?;
-    (numbers.len() % 2 == 0).then(|| numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+    numbers.len().is_multiple_of(2).then(|| numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
 
 #[cfg(test)]

@@ -202,8 +202,8 @@ fn is_root(labels: &Labels) -> bool {
     labels.keys().any(|name| name.starts_with(label_names::GC_ROOT))
 }
 
-/// A time that cannot be read never comes.
-fn expiry(labels: &Labels) -> Option<SystemTime> {
+/// When a label says that the thing is over. A time that cannot be read never comes.
+pub(crate) fn expiry(labels: &Labels) -> Option<SystemTime> {
     let text = labels.get(label_names::GC_EXPIRE)?;
     text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }

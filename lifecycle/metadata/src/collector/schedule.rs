@@ -10,6 +10,9 @@ use super::{GATHER, OnRemoved, PAUSE_FACTOR, Reclaim, Removed};
 use crate::Metadata;
 use crate::error::MetadataError;
 
+/// After a failed collection the next one waits so long, unless something else calls for it.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// What one collection did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -120,10 +123,9 @@ impl Worker {
     fn run(&self) {
         let mut answered = 0;
         let mut not_before = Instant::now();
-        let mut expires: Option<SystemTime> = None;
-        while let Some(asked) = self.wait_for_work(answered, not_before, expires) {
+        while let Some(asked) = self.wait_for_work(answered, not_before) {
             let began = Instant::now();
-            let outcome = self.collect(began, &mut expires);
+            let outcome = self.collect(began);
             match &outcome {
                 Ok(stats) if stats.records > 0 || stats.reclaimed > 0 => {
                     tracing::debug!(
@@ -133,7 +135,10 @@ impl Worker {
                     );
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(%error, "collecting garbage"),
+                Err(error) => {
+                    tracing::error!(%error, "collecting garbage");
+                    self.metadata.dirty.expires(SystemTime::now().checked_add(RETRY));
+                }
             }
             not_before = Instant::now() + began.elapsed() * PAUSE_FACTOR;
             answered = asked;
@@ -148,7 +153,7 @@ impl Worker {
     }
 
     /// The number of the latest request, once there is a reason to collect; `None` to stop.
-    fn wait_for_work(&self, answered: u64, not_before: Instant, expires: Option<SystemTime>) -> Option<u64> {
+    fn wait_for_work(&self, answered: u64, not_before: Instant) -> Option<u64> {
         let dirty = &self.metadata.dirty;
         let mut signal = dirty.lock();
         let mut gather_until: Option<Instant> = None;
@@ -157,12 +162,14 @@ impl Worker {
                 return None;
             }
             let now = Instant::now();
-            let expiry_in = expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            let expiry_in = signal.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
             if signal.deletions > 0 || expiry_in == Some(Duration::ZERO) {
                 gather_until.get_or_insert((now + GATHER).max(not_before));
             }
             if signal.requested > answered || gather_until.is_some_and(|at| at <= now) {
                 signal.deletions = 0;
+                // what expires later is found again by the collection that comes now
+                signal.expires = None;
                 return Some(signal.requested);
             }
             let until_gathered = gather_until.map(|at| at - now);
@@ -172,10 +179,10 @@ impl Worker {
         }
     }
 
-    fn collect(&self, began: Instant, expires: &mut Option<SystemTime>) -> Result<Stats, CollectError> {
+    fn collect(&self, began: Instant) -> Result<Stats, CollectError> {
         let failed = |e: MetadataError| CollectError::Failed { kind: e.kind(), text: e.to_string() };
         let swept = self.metadata.sweep(SystemTime::now()).map_err(failed)?;
-        *expires = swept.next_expiry;
+        self.metadata.dirty.expires(swept.next_expiry);
         if !swept.removed.is_empty() {
             (self.on_removed)(&swept.removed);
         }
