@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use wharf_registry::{Client, RegistryError};
 
 use crate::keyed::KeyedLocks;
+use crate::size::Sizes;
 use crate::stored::Cache;
 
 /// What the service is made of.
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub events: EventBus,
     pub usage: ImageUsage,
     pub cache: Cache,
+    pub sizes: Sizes,
     /// One writer a blob, one unpacking a chain, one change of a name at a time.
     pub locks: KeyedLocks,
     /// Archives being read take a thread each.
@@ -57,6 +59,7 @@ impl Images {
             events,
             usage,
             cache: Cache::default(),
+            sizes: Sizes::default(),
             locks: KeyedLocks::default(),
             archives: Semaphore::new(MAX_ARCHIVES),
         };

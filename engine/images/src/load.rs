@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use wharf_registry::Descriptor;
 use wharf_vocab::{ImageReference, Platform};
 
+pub(crate) use docker::layer_type;
 pub use error::LoadError;
 
 use crate::images::Images;

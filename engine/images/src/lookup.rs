@@ -108,7 +108,12 @@ pub(crate) fn find_in(catalog: &Catalog, text: &str) -> Result<(Known, Via), Loo
             None => Err(LookupError::NotFound(text.to_owned())),
         };
     }
-    let reference = ImageReference::parse(text)?.with_default_tag();
+    let reference = ImageReference::parse(text)?;
+    let reference = match reference.digest() {
+        // `name:tag@digest` means the digest
+        Some(digest) => reference.with_digest(digest.clone()),
+        None => reference.with_default_tag(),
+    };
     if let Some(known) = catalog.values().find(|known| is_named(known, &reference)) {
         return Ok((known.clone(), Via::Name(reference)));
     }
@@ -131,7 +136,6 @@ fn is_named(known: &Known, reference: &ImageReference) -> bool {
             .iter()
             .any(|r| matches!(&r.name, RecordName::Tagged(name) if name == reference));
     };
-    // `name:tag@digest` means the digest
     known.records.iter().any(|record| match &record.name {
         RecordName::Tagged(name) | RecordName::Digested(name) => {
             name.name() == reference.name()

@@ -46,10 +46,16 @@ impl Images {
         let backend = self.backend();
         let others = backend.image_list(&[format!("target.digest=={}", target.digest)]).await?;
         if others.is_empty() {
-            let record = Image::new(dangling(&target.digest), stored::to_backend(target), Labels::new());
-            backend.image_put(&record).await?;
+            self.keep_nameless(target).await?;
         }
         self.inner.cache.forget(&target.digest);
+        Ok(())
+    }
+
+    /// Keeps a target when its last name is about to go.
+    pub(crate) async fn keep_nameless(&self, target: &Descriptor) -> Result<(), BackendError> {
+        let record = Image::new(dangling(&target.digest), stored::to_backend(target), Labels::new());
+        self.backend().image_put(&record).await?;
         Ok(())
     }
 

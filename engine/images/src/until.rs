@@ -1,0 +1,85 @@
+//! Times in filters: an instant, or so long ago.
+
+use wharf_docker::time::Time;
+
+/// Reads what Docker's `until` takes: seconds since the epoch, RFC 3339 with or without zone and time of day (UTC is
+/// meant without), or a Go duration such as `1h30m` before now.
+pub(crate) fn parse(text: &str, now: Time) -> Option<Time> {
+    if let Ok(at) = text.parse::<Time>() {
+        return Some(at);
+    }
+    for completed in [format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")] {
+        if let Ok(at) = completed.parse::<Time>() {
+            return Some(at);
+        }
+    }
+    if let Some(nanos) = duration(text) {
+        let at = now.unix_nanoseconds() - nanos;
+        return Time::from_unix(
+            i64::try_from(at.div_euclid(1_000_000_000)).ok()?,
+            at.rem_euclid(1_000_000_000) as i32,
+        );
+    }
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Time::from_unix(seconds.parse().ok()?, format!("{fraction:0<9}").parse().ok()?)
+}
+
+/// A Go duration in nanoseconds.
+fn duration(text: &str) -> Option<i128> {
+    let mut rest = text;
+    let mut total: i128 = 0;
+    if rest.is_empty() || rest.len() > 64 {
+        return None;
+    }
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (count, after) = rest.split_at(number);
+        let units = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(units);
+        let scale: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = count.split_once('.').unwrap_or((count, ""));
+        if whole.len() > 12 || fraction.len() > 12 || (whole.is_empty() && fraction.is_empty()) {
+            return None;
+        }
+        let of = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<i128>().ok() };
+        total += of(whole)? * scale + of(fraction)? * scale / 10i128.pow(fraction.len() as u32);
+        rest = after;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read() {
+        let now = Time::from_unix(1_000_000, 0).unwrap();
+        for (text, seconds) in [
+            ("1h30m", 1_000_000 - 5400),
+            ("1.5h", 1_000_000 - 5400),
+            ("10s", 999_990),
+            ("86400", 86_400),
+            ("1970-01-02", 86_400),
+            ("1970-01-02T00:00:00", 86_400),
+            ("1970-01-02T00:00", 86_400),
+            ("1970-01-02T01:00:00+01:00", 86_400),
+        ] {
+            assert_eq!(parse(text, now).map(Time::unix_seconds), Some(seconds), "{text}");
+        }
+        for text in ["", "h", "1y", "yesterday", "1h-", "9999999999999h"] {
+            assert_eq!(parse(text, now), None, "{text}");
+        }
+    }
+}
