@@ -225,7 +225,7 @@ mod tests {
         exchange.publish("two", "/tasks/start", started("b")).expect("publish");
         exchange.publish("two", "/tasks/oom", started("c")).expect("publish");
         drop(exchange);
-        let mut seen = async |subscription: &mut Subscription| {
+        let seen = async |subscription: &mut Subscription| {
             let mut topics = Vec::new();
             while let Some(Ok(envelope)) = subscription.next().await {
                 topics.push(format!("{}{}", envelope.namespace, envelope.topic));

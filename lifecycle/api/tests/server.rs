@@ -1,0 +1,163 @@
+//! The server as a whole, over its sockets, without containers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use lifecycle_api::{Settings, SocketConfig, serve};
+use prost_types::Timestamp;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request};
+use ttrpc::asynchronous::Client;
+use wharf_containerd::containerd::events::TaskOom;
+use wharf_containerd::containerd::services::events::ttrpc::v1::ForwardRequest;
+use wharf_containerd::containerd::services::events::v1::events_client::EventsClient;
+use wharf_containerd::containerd::services::events::v1::{PublishRequest, SubscribeRequest};
+use wharf_containerd::containerd::services::introspection::v1::PluginsRequest;
+use wharf_containerd::containerd::services::introspection::v1::introspection_client::IntrospectionClient;
+use wharf_containerd::containerd::services::tasks::v1::tasks_client::TasksClient;
+use wharf_containerd::containerd::services::tasks::v1::{GetRequest, ListTasksRequest};
+use wharf_containerd::containerd::services::version::v1::version_client::VersionClient;
+use wharf_containerd::containerd::types::Envelope;
+use wharf_containerd::to_any;
+
+fn settings(at: &Path) -> Settings {
+    // the tests' own user owns the sockets
+    let owner = std::fs::metadata(at).expect("folder");
+    let (uid, gid) =
+        (std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
+    let socket = |name: &str| SocketConfig { path: at.join(name), uid, gid };
+    Settings {
+        root: at.join("root"),
+        state: at.join("state"),
+        grpc: socket("d.sock"),
+        ttrpc: socket("d.sock.ttrpc"),
+        debug: false,
+    }
+}
+
+/// Starts a server that ends with the returned sender.
+async fn start(at: &Path) -> oneshot::Sender<()> {
+    let (stop, stopped) = oneshot::channel();
+    let (ready, is_ready) = oneshot::channel();
+    let settings = settings(at);
+    tokio::spawn(async move {
+        let ready = || ready.send(()).expect("awaited");
+        let stopped = async { drop(stopped.await) };
+        serve(settings, ready, stopped).await.expect("serves");
+    });
+    is_ready.await.expect("becomes ready");
+    stop
+}
+
+async fn connect(at: &Path) -> Channel {
+    let path = at.join("d.sock");
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    Endpoint::from_static("http://unix").connect_with_connector(connector).await.expect("connect")
+}
+
+fn within<T>(namespace: &'static str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("containerd-namespace", namespace.parse().expect("metadata"));
+    request
+}
+
+#[tokio::test]
+async fn server_says_what_it_is_and_remembers_who() {
+    let at = tempfile::tempdir().expect("folder");
+    let stop = start(at.path()).await;
+    let channel = connect(at.path()).await;
+    let version = VersionClient::new(channel.clone()).version(()).await.expect("version").into_inner();
+    assert_eq!(version.version, lifecycle_api::VERSION);
+    let mut introspection = IntrospectionClient::new(channel);
+    let first = introspection.server(()).await.expect("server").into_inner();
+    assert_eq!(first.pid, u64::from(std::process::id()));
+    let filters = vec!["type==io.containerd.snapshotter.v1".to_owned(), "id==tasks".to_owned()];
+    let found = introspection.plugins(PluginsRequest { filters }).await.expect("plugins").into_inner();
+    let names: Vec<_> = found.plugins.iter().map(|plugin| plugin.id.as_str()).collect();
+    assert_eq!(names, ["overlayfs", "tasks"]);
+    drop((stop, introspection));
+    let again = loop {
+        // the lock on the root folder is free once the first server has ended
+        match tokio::time::timeout(Duration::from_secs(10), start_again(at.path())).await.expect("in time") {
+            Some(uuid) => break uuid,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(again, first.uuid);
+}
+
+async fn start_again(at: &Path) -> Option<String> {
+    let (ready, is_ready) = oneshot::channel();
+    let settings = settings(at);
+    let server = tokio::spawn(serve(settings, || _ = ready.send(()), std::future::pending()));
+    if is_ready.await.is_err() {
+        assert!(server.await.expect("join").is_err());
+        return None;
+    }
+    let answer = IntrospectionClient::new(connect(at).await).server(()).await.expect("server");
+    server.abort();
+    Some(answer.into_inner().uuid)
+}
+
+#[tokio::test]
+async fn second_server_on_the_same_root_is_refused() {
+    let at = tempfile::tempdir().expect("folder");
+    let _stop = start(at.path()).await;
+    let error = serve(settings(at.path()), || panic!("ready"), std::future::pending()).await;
+    assert!(error.expect_err("refused").to_string().contains("in use"));
+    VersionClient::new(connect(at.path()).await).version(()).await.expect("the first goes on");
+}
+
+#[tokio::test]
+async fn tasks_are_looked_up_by_namespace_and_container() {
+    let at = tempfile::tempdir().expect("folder");
+    let _stop = start(at.path()).await;
+    let mut tasks = TasksClient::new(connect(at.path()).await);
+    let error = tasks.list(ListTasksRequest::default()).await.expect_err("no namespace");
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    let list = tasks.list(within("ns", ListTasksRequest::default())).await.expect("list").into_inner();
+    assert!(list.tasks.is_empty());
+    let request = GetRequest { container_id: "c1".into(), exec_id: String::new() };
+    let error = tasks.get(within("ns", request)).await.expect_err("no container");
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::NotFound, r#"container "c1" in namespace "ns": not found"#)
+    );
+}
+
+#[tokio::test]
+async fn events_of_clients_and_shims_reach_subscribers() {
+    let at = tempfile::tempdir().expect("folder");
+    let _stop = start(at.path()).await;
+    let mut events = EventsClient::new(connect(at.path()).await);
+    let filters = vec!["namespace==ns".to_owned()];
+    let mut heard = events.subscribe(SubscribeRequest { filters }).await.expect("subscribe").into_inner();
+    let event = Some(to_any("containerd.events.TaskOOM", &TaskOom { container_id: "c1".into() }));
+    let publish = PublishRequest { topic: "/tasks/oom".into(), event: event.clone() };
+    events.publish(within("other", publish.clone())).await.expect("publish");
+    events.publish(within("ns", publish)).await.expect("publish");
+    let shim = Client::connect(&format!("unix://{}", at.path().join("d.sock.ttrpc").display())).await;
+    let envelope = Envelope {
+        timestamp: Some(Timestamp { seconds: 5, nanos: 0 }),
+        namespace: "ns".into(),
+        topic: "/tasks/paused".into(),
+        event,
+    };
+    let mut request = ttrpc::proto::Request::new();
+    request.set_service("containerd.services.events.ttrpc.v1.Events".into());
+    request.set_method("Forward".into());
+    request.payload = prost::Message::encode_to_vec(&ForwardRequest { envelope: Some(envelope) });
+    shim.expect("connect").request(request).await.expect("forward");
+    for topic in ["/tasks/oom", "/tasks/paused"] {
+        let envelope = heard.message().await.expect("stream").expect("event");
+        assert_eq!((envelope.namespace.as_str(), envelope.topic.as_str()), ("ns", topic));
+    }
+    let publish = PublishRequest { topic: "tasks".into(), event: None };
+    assert_eq!(events.publish(within("ns", publish)).await.expect_err("topic").code(), Code::InvalidArgument);
+}
