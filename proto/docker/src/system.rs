@@ -11,18 +11,18 @@ use crate::omit;
 #[serde(default, rename_all = "PascalCase")]
 pub struct Version {
     pub platform: PlatformInfo,
+    #[serde(skip_serializing_if = "omit::zero")]
+    pub components: Vec<ComponentVersion>,
     pub version: String,
     pub api_version: String,
     #[serde(rename = "MinAPIVersion", skip_serializing_if = "omit::zero")]
     pub min_api_version: String,
-    pub os: String,
-    pub arch: String,
-    #[serde(skip_serializing_if = "omit::zero")]
-    pub components: Vec<ComponentVersion>,
     #[serde(skip_serializing_if = "omit::zero")]
     pub git_commit: String,
     #[serde(skip_serializing_if = "omit::zero")]
     pub go_version: String,
+    pub os: String,
+    pub arch: String,
     #[serde(skip_serializing_if = "omit::zero")]
     pub kernel_version: String,
     #[serde(skip_serializing_if = "omit::zero")]
