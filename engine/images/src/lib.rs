@@ -27,6 +27,7 @@ mod progress;
 mod prune;
 mod publish;
 mod pull;
+mod remote;
 mod save;
 mod size;
 mod source;

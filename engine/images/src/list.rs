@@ -14,6 +14,7 @@ use crate::catalog::{Catalog, Known};
 use crate::glob;
 use crate::images::Images;
 use crate::lookup::{LookupError, find_in};
+use crate::stored::StoredImage;
 use crate::until;
 
 /// Filters that a list takes.
@@ -100,7 +101,11 @@ impl<'a> Selection<'a> {
 
 /// When an image says it was made; the epoch if it does not.
 pub(crate) fn created(known: &Known) -> Time {
-    known.image.document.created.or_else(|| Time::from_unix(0, 0)).unwrap_or_default()
+    made_at(&known.image)
+}
+
+fn made_at(image: &StoredImage) -> Time {
+    image.document.created.or_else(|| Time::from_unix(0, 0)).unwrap_or_default()
 }
 
 impl Images {
@@ -110,14 +115,16 @@ impl Images {
         let selection = Selection::new(filters, &catalog)?;
         let users = self.inner.usage.counts();
         let by_reference = filters.contains("reference");
-        let taken = catalog.values().filter(|known| selection.takes(known)).filter_map(|known| {
+        let mut taken = Vec::new();
+        for known in catalog.into_values().filter(|known| selection.takes(known)) {
             let (tags, digests) = (selection.named(known.tags()), selection.named(known.digests()));
-            (!by_reference || !tags.is_empty() || !digests.is_empty()).then_some((known, tags, digests))
-        });
-        let users = &users;
-        let summaries = stream::iter(taken).map(|(known, tags, digests)| async move {
-            let used = users.get(known.image.id().as_str()).copied().unwrap_or(0);
-            self.summary(known, tags, digests, used).await
+            if !by_reference || !tags.is_empty() || !digests.is_empty() {
+                let used = users.get(known.image.id().as_str()).copied().unwrap_or(0);
+                taken.push((known.image, tags, digests, used));
+            }
+        }
+        let summaries = stream::iter(taken).map(|(image, tags, digests, used)| async move {
+            self.summary(&image, tags, digests, used).await
         });
         let mut summaries: Vec<Summary> = summaries.buffered(PARALLEL).try_collect().await?;
         summaries.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
@@ -126,23 +133,23 @@ impl Images {
 
     async fn summary(
         &self,
-        known: &Known,
+        image: &StoredImage,
         repo_tags: Vec<String>,
         repo_digests: Vec<String>,
         used: usize,
     ) -> Result<Summary, BackendError> {
-        let labels: BTreeMap<String, String> = known.image.document.config.labels.clone();
+        let labels: BTreeMap<String, String> = image.document.config.labels.clone();
         Ok(Summary {
             containers: i64::try_from(used).unwrap_or(i64::MAX),
-            created: created(known).unix_seconds(),
-            id: known.image.id().to_string(),
+            created: made_at(image).unix_seconds(),
+            id: image.id().to_string(),
             labels: (!labels.is_empty()).then_some(labels),
             parent_id: String::new(),
             descriptor: None,
             repo_digests,
             repo_tags,
             shared_size: -1,
-            size: self.size(&known.image).await?,
+            size: self.size(image).await?,
         })
     }
 }

@@ -44,6 +44,11 @@ impl Progress {
         self.say(Message::progress(id, action, 0, 0)).await;
     }
 
+    /// Sends a line of the caller's own, after those of the operation.
+    pub async fn finish(&self, line: Message) {
+        self.say(line).await;
+    }
+
     /// Sends a line that may be left out when the client is slow.
     fn hint(&self, line: Message) {
         if let Some(lines) = &self.lines {

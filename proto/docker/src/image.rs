@@ -195,3 +195,11 @@ pub struct PruneReport {
     /// Bytes.
     pub space_reclaimed: u64,
 }
+
+/// `GET /distribution/{name}/json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Distribution {
+    pub descriptor: Descriptor,
+    pub platforms: Vec<Platform>,
+}

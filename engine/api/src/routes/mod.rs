@@ -1,9 +1,12 @@
 //! One file a topic, each with a `routes()`.
 
 mod attach;
+mod auth;
 mod containers;
+mod distribution;
 mod events;
 mod exec;
+mod images;
 mod lifecycle;
 mod logs;
 mod networks;
@@ -27,6 +30,9 @@ pub fn all(state: AppState) -> Router {
         .merge(exec::routes())
         .merge(networks::routes())
         .merge(volumes::routes())
+        .merge(images::routes())
+        .merge(distribution::routes())
+        .merge(auth::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(state)

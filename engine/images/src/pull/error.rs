@@ -40,7 +40,7 @@ pub enum PullError {
 
 impl PullError {
     /// A registry's refusal, told about the image that was asked for.
-    pub(super) fn registry(source: RegistryError, reference: &ImageReference) -> Self {
+    pub(crate) fn registry(source: RegistryError, reference: &ImageReference) -> Self {
         let repository = || reference.familiar_name();
         if matches!(source, RegistryError::Manifest(ManifestError::Schema1)) {
             return Self::Schema1 { reference: reference.to_string(), source };
