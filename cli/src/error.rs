@@ -18,7 +18,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Invalid(String),
     /// A file or stream of this side.
-    #[error("{act}: {source}")]
+    #[error("{act}: {}", go_text(.source))]
     Io { act: String, source: std::io::Error },
     /// The text is printed unless it is empty.
     #[error("{text}")]
@@ -59,4 +59,16 @@ pub(crate) fn all(errors: Vec<CliError>) -> Result<(), CliError> {
     }
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     Err(CliError::Status { code: 1, text: texts.join("\n") })
+}
+
+/// An error of the system in the words that Go programs print: `no such file or directory`.
+pub(crate) fn go_text(bad: &std::io::Error) -> String {
+    let text = bad.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut chars = text.chars();
+    // acronyms keep their case
+    match (chars.next(), text.chars().nth(1)) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
 }

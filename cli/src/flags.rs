@@ -63,6 +63,17 @@ pub(crate) fn go_int(text: &str) -> Result<i64, String> {
     })
 }
 
+/// Go's `strconv.ParseUint` of 16 bits.
+pub(crate) fn go_uint16(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|bad: std::num::ParseIntError| {
+        let why = match bad.kind() {
+            std::num::IntErrorKind::PosOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseUint: parsing {text:?}: {why}")
+    })
+}
+
 /// Parses `args`, which come after the verb.
 pub(crate) fn parse(found: &Found, args: &[String]) -> Result<ArgMatches, Refused> {
     let command = command(found);
@@ -136,14 +147,15 @@ fn unknown(name: &str, args: &[String]) -> String {
         return format!("unknown flag: {}", name.split('=').next().unwrap_or(name));
     }
     let letter = name.chars().nth(1).unwrap_or('-');
-    // pflag shows the whole cluster that the letter stands in
+    // pflag shows what is left of the cluster that the letter stands in
     let cluster =
         args.iter().find(|arg| arg.starts_with('-') && !arg.starts_with("--") && arg.contains(letter));
-    format!("unknown shorthand flag: '{letter}' in {}", cluster.map_or(name, String::as_str))
+    let rest = cluster.and_then(|cluster| cluster.find(letter).map(|at| format!("-{}", &cluster[at..])));
+    format!("unknown shorthand flag: '{letter}' in {}", rest.as_deref().unwrap_or(name))
 }
 
 fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
-    let flag = name.split([' ', '=']).next()?;
+    let flag = name.split([' ', '=', '[']).next()?;
     command.get_arguments().find(|arg| {
         arg.get_long().is_some_and(|long| flag == format!("--{long}"))
             || arg.get_short().is_some_and(|short| flag == format!("-{short}"))

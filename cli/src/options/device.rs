@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Result<Device, String> {
         [host, inside] => (*host, *inside, "rwm"),
         [host, inside, mode] if is_mode(mode) => (*host, *inside, *mode),
         [_, _, mode] => return Err(format!("bad mode specified: {mode}")),
-        _ => return Err(format!("invalid device specification: {text}")),
+        _ => return Err(format!("bad format for path: {text}")),
     };
     if host.is_empty() || inside.is_empty() {
         return Err(format!("invalid device specification: {text}"));

@@ -20,7 +20,7 @@ pub(crate) fn env(text: &str) -> Result<String, String> {
 /// `-l`: anything with a name.
 pub(crate) fn label(text: &str) -> Result<String, String> {
     if text.split('=').next().is_none_or(str::is_empty) {
-        return Err(format!("invalid label format: {text:?}"));
+        return Err(format!("invalid label '{text}': empty name"));
     }
     Ok(text.to_owned())
 }
@@ -47,7 +47,7 @@ pub(crate) fn merge(files: &[PathBuf], flags: Vec<String>, bare: Bare) -> Result
 fn read(path: &PathBuf, bare: Bare) -> Result<Vec<String>, String> {
     use std::io::Read as _;
     let shown = path.display();
-    let failed = |bad: std::io::Error| format!("open {shown}: {bad}");
+    let failed = |bad: std::io::Error| format!("open {shown}: {}", crate::error::go_text(&bad));
     let mut bytes = Vec::new();
     std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(failed)?;
     let text =

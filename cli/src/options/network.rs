@@ -51,7 +51,9 @@ pub(crate) fn parse(text: &str) -> Result<Attachment, String> {
 
 /// An address as a flag has it.
 pub(crate) fn address(text: &str) -> Result<String, String> {
-    text.parse::<IpAddr>().map(|ip| ip.to_string()).map_err(|_| format!("{text} is not an ip address"))
+    text.parse::<IpAddr>()
+        .map(|ip| ip.to_string())
+        .map_err(|_| format!("IP address is not correctly formatted: {text}"))
 }
 
 /// `--add-host name:ip` (or `name=ip`).

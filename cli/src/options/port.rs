@@ -103,7 +103,9 @@ pub(crate) fn expose(spec: &str, exposed: &mut BTreeMap<String, Empty>) -> Resul
         return Err(format!("invalid port format for --expose: {spec}"));
     }
     let (ports, protocol) = split_protocol(spec)?;
-    let (first, last) = range(ports).ok_or_else(|| format!("invalid range format for --expose: {spec}"))?;
+    let (first, last) = range(ports).ok_or_else(|| {
+        format!("invalid range format for --expose: {spec}, error: strconv.ParseUint: parsing {ports:?}: invalid syntax")
+    })?;
     for port in first..=last {
         exposed.insert(format!("{port}/{protocol}"), Empty::default());
     }

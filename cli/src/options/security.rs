@@ -23,7 +23,7 @@ pub(crate) fn security(given: Vec<String>) -> Result<Security, String> {
         let split = option.split_once('=').or_else(|| option.split_once(':'));
         match split {
             None if option == "no-new-privileges" => out.options.push(option),
-            None => return Err(format!("invalid --security-opt: {option:?}")),
+            None => return Err(format!("Invalid --security-opt: {option:?}")),
             Some(("seccomp", path)) if !matches!(path, "unconfined" | "builtin") => {
                 out.options.push(format!("seccomp={}", profile(path)?));
             }
@@ -36,9 +36,11 @@ pub(crate) fn security(given: Vec<String>) -> Result<Security, String> {
 fn profile(path: &str) -> Result<String, String> {
     use std::io::Read as _;
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PROFILE).read_to_string(&mut text))
-        .map_err(|bad| format!("opening seccomp profile ({path}) failed: {bad}"))?;
+    std::fs::File::open(path).and_then(|file| file.take(MAX_PROFILE).read_to_string(&mut text)).map_err(
+        |bad| {
+            format!("opening seccomp profile ({path}) failed: open {path}: {}", crate::error::go_text(&bad))
+        },
+    )?;
     serde_json::from_str::<serde::de::IgnoredAny>(&text)
         .map_err(|bad| format!("compacting json for seccomp profile ({path}) failed: {bad}"))?;
     Ok(crate::json::compact(&text))
@@ -100,7 +102,7 @@ mod tests {
             given("systempaths=unconfined"),
             Ok(Security { options: Vec::new(), unconfined_paths: true })
         );
-        assert_eq!(given("what"), Err("invalid --security-opt: \"what\"".to_owned()));
+        assert_eq!(given("what"), Err("Invalid --security-opt: \"what\"".to_owned()));
         assert!(
             given("seccomp=/no/such/profile")
                 .is_err_and(|e| e.starts_with("opening seccomp profile (/no/such/profile) failed:"))

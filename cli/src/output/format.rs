@@ -1,7 +1,7 @@
 //! Rows of a listing by `--format`: `table …`, `json`, `raw` or a template.
 
 use crate::error::CliError;
-use crate::template::{Dialect, Struct, Template, Value};
+use crate::template::{Dialect, Struct, Template};
 
 use super::tabwriter::{self, TABLE};
 
@@ -32,7 +32,7 @@ impl RowFormat {
     /// All rows, with a header line over a table. `headers` names the columns by field.
     pub(crate) fn render(
         &self,
-        headers: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
         rows: impl IntoIterator<Item = Struct>,
     ) -> Result<String, CliError> {
         let mut out = String::new();
@@ -47,11 +47,9 @@ impl RowFormat {
         if !self.table {
             return Ok(out);
         }
-        let mut names: Vec<(String, Value)> =
-            headers.iter().map(|(field, name)| ((*field).to_owned(), Value::str(*name))).collect();
-        names.sort_by(|a, b| a.0.cmp(&b.0));
         // docker prints what it has when a header cannot be rendered
-        let header = self.template.render(&Value::Map(names), Dialect::Header).unwrap_or_default();
+        let header =
+            self.template.render(&Struct::header(headers).into(), Dialect::Header).unwrap_or_default();
         Ok(tabwriter::align(&format!("{header}\n{out}"), TABLE))
     }
 }
@@ -59,6 +57,7 @@ impl RowFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::Value;
 
     fn rows() -> Vec<Struct> {
         let row = |id: &str, name: &str| {

@@ -14,7 +14,8 @@ pub(crate) enum Inspector {
 /// One object: the daemon's bytes, and the typed view that templates see.
 pub(crate) struct Element {
     pub(crate) raw: String,
-    pub(crate) value: Value,
+    /// None for kinds that this client has no type for.
+    pub(crate) value: Option<Value>,
 }
 
 impl Inspector {
@@ -53,13 +54,15 @@ impl Inspector {
 
 /// The typed view first; what it does not know, the JSON may (fields of newer daemons).
 fn show(template: &Template, element: &Element) -> Result<String, String> {
-    let first = match template.render(&element.value, crate::template::Dialect::Row) {
-        Ok(text) => return Ok(text),
-        Err(first) => first,
+    let typed = element.value.as_ref().map(|value| template.render(value, crate::template::Dialect::Row));
+    let first = match typed {
+        Some(Ok(text)) => return Ok(text),
+        Some(Err(first)) => first.to_string(),
+        None => String::new(),
     };
     match serde_json::from_str::<Value>(&element.raw) {
         Ok(plain) => template.render_strict(&plain).map_err(|bad| bad.to_string()),
-        Err(_) => Err(first.to_string()),
+        Err(_) => Err(first),
     }
 }
 
@@ -70,7 +73,7 @@ mod tests {
 
     fn element() -> Element {
         let value = Struct::ordered("inspect", vec![("Id", Some(Value::str("a"))), ("Health", None)]).into();
-        Element { raw: r#"{"Id":"a","New":{"x":1.0}}"#.to_owned(), value }
+        Element { raw: r#"{"Id":"a","New":{"x":1.0}}"#.to_owned(), value: Some(value) }
     }
 
     fn show_as(format: &str) -> (String, Vec<String>) {

@@ -107,7 +107,7 @@ fn fields(f: &mut fmt::Formatter<'_>, names: &[String]) -> fmt::Result {
     names.iter().try_for_each(|name| write!(f, ".{name}"))
 }
 
-/// Whether any expression of the tree names `field` (of anything).
+/// Whether any expression of the tree names `field` (of anything), or shows the whole object with `json .`.
 pub(crate) fn mentions(list: &List, field: &str) -> bool {
     list.iter().any(|node| match node {
         Node::Text(_) | Node::Break | Node::Continue => false,
@@ -121,7 +121,10 @@ pub(crate) fn mentions(list: &List, field: &str) -> bool {
 }
 
 fn pipe_mentions(pipe: &Pipe, field: &str) -> bool {
-    pipe.commands.iter().flat_map(|command| &command.args).any(|arg| expr_mentions(arg, field))
+    let whole = |command: &Command| matches!(command.args.as_slice(), [Expr { kind: ExprKind::Function(name), .. }, Expr { kind: ExprKind::Dot, .. }] if name == "json");
+    pipe.commands
+        .iter()
+        .any(|command| whole(command) || command.args.iter().any(|arg| expr_mentions(arg, field)))
 }
 
 fn expr_mentions(expr: &Expr, field: &str) -> bool {

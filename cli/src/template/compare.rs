@@ -24,8 +24,8 @@ pub(crate) fn eq(args: &[Value]) -> Result<bool, String> {
 
 fn same(a: &Value, b: &Value) -> Result<bool, String> {
     Ok(match (a, b) {
-        (Value::Missing | Value::Nil, Value::Missing | Value::Nil) => true,
-        (Value::Missing | Value::Nil, _) | (_, Value::Missing | Value::Nil) => false,
+        (Value::Missing | Value::Nil(_), Value::Missing | Value::Nil(_)) => true,
+        (Value::Missing | Value::Nil(_), _) | (_, Value::Missing | Value::Nil(_)) => false,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Str(a), Value::Str(b)) => a == b,
         (Value::Float(a), Value::Float(b)) => a == b,
@@ -54,7 +54,12 @@ pub(crate) fn order(args: &[Value]) -> Result<Ordering, String> {
         (Value::Str(a), Value::Str(b)) => Ok(a.cmp(b)),
         (Value::Float(a), Value::Float(b)) => Ok(a.partial_cmp(b).unwrap_or(Ordering::Greater)),
         (
-            Value::Bool(_) | Value::Missing | Value::Nil | Value::List(_) | Value::Map(_) | Value::Struct(_),
+            Value::Bool(_)
+            | Value::Missing
+            | Value::Nil(_)
+            | Value::List(_)
+            | Value::Map(_)
+            | Value::Struct(_),
             _,
         ) => Err(BAD_TYPE.to_owned()),
         _ => match (whole(a), whole(b)) {

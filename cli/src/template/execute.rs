@@ -2,27 +2,11 @@
 
 use super::ast::{Branch, Command, Expr, ExprKind, List, Node, Pipe};
 use super::functions::{self, Dialect, Failure};
-use super::value::Value;
+use super::value::{StructKind, Value, absent};
 use super::{ExecError, Template};
 
 /// Output beyond this is refused: a format cannot be made to fill the memory.
 const MAX_OUTPUT: usize = 256 << 20;
-
-/// Fields that are pointers in Go: when left out of JSON they print as `<nil>`, others print as nothing.
-const POINTERS: &[&str] = &[
-    "Descriptor",
-    "GraphDriver",
-    "Health",
-    "Healthcheck",
-    "ImageManifestDescriptor",
-    "Init",
-    "MemorySwappiness",
-    "OomKillDisable",
-    "PidsLimit",
-    "SizeRootFs",
-    "SizeRw",
-    "StopTimeout",
-];
 
 pub(super) struct Run<'t> {
     template: &'t Template,
@@ -112,16 +96,16 @@ impl<'t> Run<'t> {
             }
             Value::Map(entries) => entries.into_iter().map(|(k, v)| (Value::Str(k), v)).collect(),
             Value::Int(n) => (0..n.clamp(0, 1 << 20)).map(|i| (Value::Int(i), Value::Int(i))).collect(),
-            Value::Missing | Value::Nil => Vec::new(),
+            Value::Missing | Value::Nil(_) => Vec::new(),
             other => {
                 let text = format!("range can't iterate over {}", other.print());
                 return Err(self.template.error_at(branch.pipe.pos, &branch.pipe.to_string(), text));
             }
         };
-        if items.is_empty() {
-            if let Some(otherwise) = &branch.otherwise {
-                self.list(otherwise, dot)?;
-            }
+        if items.is_empty()
+            && let Some(otherwise) = &branch.otherwise
+        {
+            self.list(otherwise, dot)?;
         }
         for (key, item) in items {
             match branch.pipe.variables.as_slice() {
@@ -192,7 +176,7 @@ impl<'t> Run<'t> {
     fn expr(&mut self, expr: &Expr, dot: &Value) -> Done<Value> {
         Ok(match &expr.kind {
             ExprKind::Dot => dot.clone(),
-            ExprKind::Nil => Value::Nil,
+            ExprKind::Nil => Value::NIL,
             ExprKind::Bool(b) => Value::Bool(*b),
             ExprKind::Int(n, _) => Value::Int(*n),
             ExprKind::Float(n, _) => Value::Float(*n),
@@ -267,9 +251,10 @@ impl<'t> Run<'t> {
                     self.fail(expr, format_args!("{name} has arguments but cannot be invoked as function"))
                 }
                 Some(field) if field.omitted && matches!(field.value, Value::Missing) => {
-                    Ok(if POINTERS.contains(&field.name) { Value::Nil } else { Value::str("") })
+                    Ok(absent(field.name))
                 }
                 Some(field) => Ok(field.value.clone()),
+                None if object.kind == StructKind::Header => Ok(Value::str("")),
                 // docker reads the answer again as a plain map then, which words it so
                 None if self.strict => {
                     self.fail(expr, format_args!("map has no entry for key {}", super::quote::quote(name)))
@@ -292,7 +277,7 @@ impl<'t> Run<'t> {
                 self.fail(expr, format_args!("nil data; no entry for key {}", super::quote::quote(name)))
             }
             Value::Missing => Ok(Value::Missing),
-            Value::Nil => self.fail(expr, format_args!("nil pointer evaluating interface {{}}.{name}")),
+            Value::Nil(_) => self.fail(expr, format_args!("nil pointer evaluating interface {{}}.{name}")),
             other => {
                 self.fail(expr, format_args!("can't evaluate field {name} in type {}", other.type_name()))
             }

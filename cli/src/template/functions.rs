@@ -2,7 +2,7 @@
 
 use super::compare;
 use super::printf::sprintf;
-use super::value::Value;
+use super::value::{Nil, Value};
 
 /// What a call came to, or the text of Go's error.
 pub(crate) type Answer = Result<Value, Failure>;
@@ -152,7 +152,8 @@ fn len(value: &Value) -> Result<i64, String> {
         Value::Str(s) => s.len(),
         Value::List(items) => items.len(),
         Value::Map(entries) => entries.len(),
-        Value::Missing | Value::Nil => return Err("len of nil pointer".to_owned()),
+        Value::Nil(Nil::List | Nil::Map) => 0,
+        Value::Missing | Value::Nil(Nil::Pointer) => return Err("len of nil pointer".to_owned()),
         other => return Err(format!("len of type {}", other.type_name())),
     };
     Ok(len as i64)
@@ -164,7 +165,8 @@ fn index(args: &[Value]) -> Answer {
     for key in keys {
         item = match (&item, key) {
             (Value::Missing, _) => return Err("index of untyped nil".to_owned().into()),
-            (Value::Nil, _) => return Err("index of nil pointer".to_owned().into()),
+            (Value::Nil(Nil::Map), Value::Str(_)) => Value::Missing,
+            (Value::Nil(_), _) => return Err("index of nil pointer".to_owned().into()),
             (Value::Map(entries), Value::Str(key)) => {
                 Value::get(entries, key).cloned().unwrap_or(Value::Missing)
             }
@@ -183,7 +185,7 @@ fn position(key: &Value, len: usize, end_allowed: bool) -> Result<usize, String>
     let at = match key {
         Value::Int(n) => i128::from(*n),
         Value::Uint(n) => i128::from(*n),
-        Value::Missing | Value::Nil => return Err("cannot index slice/array with nil".to_owned()),
+        Value::Missing | Value::Nil(_) => return Err("cannot index slice/array with nil".to_owned()),
         other => return Err(format!("cannot index slice/array with type {}", other.type_name())),
     };
     match usize::try_from(at) {
@@ -239,7 +241,7 @@ fn join(items: &Value, separator: &str) -> Result<String, Failure> {
     let Value::List(items) = items else {
         // a nil slice joins to nothing
         return match items {
-            Value::Nil => Ok(String::new()),
+            Value::Nil(_) => Ok(String::new()),
             other => Err(Failure::Type { index: 0, expected: "[]string", got: other.type_name() }),
         };
     };

@@ -367,7 +367,8 @@ impl Parser<'_> {
             Kind::Char => match unquote(&token.text).map(|s| s.chars().collect::<Vec<_>>()).as_deref() {
                 Some([c]) => ExprKind::Int(i64::from(u32::from(*c)), token.text),
                 _ => {
-                    return self.fail(token.pos, format_args!("malformed character constant: {}", token.text));
+                    return self
+                        .fail(token.pos, format_args!("malformed character constant: {}", token.text));
                 }
             },
             Kind::Str | Kind::RawStr => match unquote(&token.text) {

@@ -104,7 +104,7 @@ fn one(verb: char, spec: &Spec, arg: &Value) -> String {
         (Value::Uint(n), _) if is_integer_verb(verb) => integer(verb, spec, (*n).into()),
         (Value::Float(n), 'v' | 'g' | 'f' | 'F' | 'e' | 'E' | 'G') => float(verb, spec, *n),
         (_, 'v') => arg.print_for_verb(),
-        (Value::Nil | Value::Missing, _) => return format!("%!{verb}(<nil>)"),
+        (Value::Nil(_) | Value::Missing, _) => return format!("%!{verb}(<nil>)"),
         _ => return format!("%!{verb}({}={})", arg.type_name(), arg.print()),
     };
     let numeric = matches!(arg, Value::Int(_) | Value::Uint(_) | Value::Float(_));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde::ser::{self, Impossible, Serialize};
 
-use super::value::{Field, Struct, Value};
+use super::value::{Field, Struct, StructKind, Value, nil_of};
 
 /// `value` as a Go template would see the struct it stands for.
 pub(crate) fn to_value<T: Serialize>(value: &T) -> Result<Value, Unserializable> {
@@ -84,16 +84,16 @@ impl ser::Serializer for ToValue {
         Ok(Value::List(v.iter().map(|b| Value::Uint((*b).into())).collect()))
     }
     fn serialize_none(self) -> Done {
-        Ok(Value::Nil)
+        Ok(Value::NIL)
     }
     fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Done {
         value.serialize(self)
     }
     fn serialize_unit(self) -> Done {
-        Ok(Value::Nil)
+        Ok(Value::NIL)
     }
     fn serialize_unit_struct(self, _: &'static str) -> Done {
-        Ok(Value::Nil)
+        Ok(Value::NIL)
     }
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Done {
         Ok(Value::str(variant))
@@ -216,7 +216,11 @@ impl ser::SerializeStruct for Fields {
         name: &'static str,
         value: &T,
     ) -> Result<(), Unserializable> {
-        self.fields.push(Field { name, value: value.serialize(ToValue)?, omitted: false });
+        let value = match value.serialize(ToValue)? {
+            Value::Nil(_) => Value::Nil(nil_of(name)),
+            value => value,
+        };
+        self.fields.push(Field { name, value, omitted: false });
         Ok(())
     }
     fn skip_field(&mut self, name: &'static str) -> Result<(), Unserializable> {
@@ -224,7 +228,12 @@ impl ser::SerializeStruct for Fields {
         Ok(())
     }
     fn end(self) -> Done {
-        let object = Struct { type_name: self.name, fields: self.fields, methods: Vec::new() };
+        let object = Struct {
+            type_name: self.name,
+            fields: self.fields,
+            methods: Vec::new(),
+            kind: StructKind::Plain,
+        };
         Ok(Value::Struct(Rc::new(object)))
     }
 }

@@ -16,7 +16,7 @@ fn data() -> Value {
             ("State", Some(state.into())),
             ("Labels", Some(labels)),
             ("Args", Some(Value::List(vec![Value::str("x"), Value::str("y")]))),
-            ("Nothing", Some(Value::Nil)),
+            ("Nothing", Some(Value::NIL)),
         ],
     )
     .with_method("Label", Rc::new(|key| format!("label:{key}")))

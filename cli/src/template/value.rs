@@ -12,8 +12,8 @@ pub(crate) type Method = Rc<dyn Fn(&str) -> String>;
 pub(crate) enum Value {
     /// Nothing at all: a key that a map does not have. Prints `<no value>`.
     Missing,
-    /// A nil pointer. Prints `<nil>`.
-    Nil,
+    /// Go's nil of some type.
+    Nil(Nil),
     Bool(bool),
     Int(i64),
     Uint(u64),
@@ -33,6 +33,17 @@ pub(crate) struct Struct {
     /// In declaration order.
     pub(crate) fields: Vec<Field>,
     pub(crate) methods: Vec<(&'static str, Method)>,
+    pub(crate) kind: StructKind,
+}
+
+/// How a struct differs from Go's plain one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StructKind {
+    Plain,
+    /// A row of a listing: its JSON has `<`, `>` and `&` escaped.
+    Row,
+    /// The names of columns: a field without a name is empty.
+    Header,
 }
 
 #[derive(Clone)]
@@ -44,7 +55,84 @@ pub(crate) struct Field {
     pub(crate) omitted: bool,
 }
 
+/// What kind of nil: they print differently, and all are `null` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nil {
+    /// `<nil>`
+    Pointer,
+    /// `[]`
+    List,
+    /// `map[]`
+    Map,
+}
+
+/// Fields of the API that are pointers in Go.
+const POINTERS: &[&str] = &[
+    "Descriptor",
+    "GraphDriver",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "ImageManifestDescriptor",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "Platform",
+    "RegistryConfig",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+];
+
+/// Fields of the API that are maps in Go.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Config",
+    "Data",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// The nil that a field of the API is when it is null: JSON does not tell.
+pub(super) fn nil_of(field: &str) -> Nil {
+    if POINTERS.contains(&field) {
+        Nil::Pointer
+    } else if MAPS.contains(&field) {
+        Nil::Map
+    } else {
+        Nil::List
+    }
+}
+
+/// What a field is that JSON leaves out: a nil pointer or map, or else nothing to print.
+pub(super) fn absent(field: &str) -> Value {
+    match nil_of(field) {
+        Nil::List => Value::str(""),
+        nil => Value::Nil(nil),
+    }
+}
+
 impl Value {
+    pub(crate) const NIL: Value = Value::Nil(Nil::Pointer);
+
+    /// The same struct under the name that Go's errors give it.
+    pub(crate) fn named(self, type_name: &'static str) -> Value {
+        match self {
+            Value::Struct(object) => Value::from(Struct { type_name, ..Rc::unwrap_or_clone(object) }),
+            other => other,
+        }
+    }
+
     pub(crate) fn str(text: impl Into<String>) -> Value {
         Value::Str(text.into())
     }
@@ -53,7 +141,7 @@ impl Value {
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Value::Missing => "<nil>",
-            Value::Nil => "*struct",
+            Value::Nil(_) => "*struct",
             Value::Bool(_) => "bool",
             Value::Int(_) => "int",
             Value::Uint(_) => "uint64",
@@ -68,7 +156,7 @@ impl Value {
     /// Go templates' truth: non-zero, non-empty. A struct is always true.
     pub(crate) fn is_true(&self) -> bool {
         match self {
-            Value::Missing | Value::Nil => false,
+            Value::Missing | Value::Nil(_) => false,
             Value::Bool(b) => *b,
             Value::Int(n) => *n != 0,
             Value::Uint(n) => *n != 0,
@@ -94,7 +182,9 @@ impl Value {
     fn print_into(&self, out: &mut String, top: bool) {
         match self {
             Value::Missing if top => out.push_str("<no value>"),
-            Value::Missing | Value::Nil => out.push_str("<nil>"),
+            Value::Nil(Nil::List) => out.push_str("[]"),
+            Value::Nil(Nil::Map) => out.push_str("map[]"),
+            Value::Missing | Value::Nil(Nil::Pointer) => out.push_str("<nil>"),
             Value::Bool(b) => _ = write!(out, "{b}"),
             Value::Int(n) => _ = write!(out, "{n}"),
             Value::Uint(n) => _ = write!(out, "{n}"),
@@ -127,8 +217,9 @@ impl Value {
                     if i > 0 {
                         out.push(' ');
                     }
-                    if !(field.omitted && matches!(field.value, Value::Missing)) {
-                        field.value.print_into(out, false);
+                    match &field.value {
+                        Value::Missing if field.omitted => absent(field.name).print_into(out, false),
+                        value => value.print_into(out, false),
                     }
                 }
                 out.push('}');
@@ -152,7 +243,7 @@ impl Value {
 
     fn json_into(&self, out: &mut String) {
         match self {
-            Value::Missing | Value::Nil => out.push_str("null"),
+            Value::Missing | Value::Nil(_) => out.push_str("null"),
             Value::Bool(b) => _ = write!(out, "{b}"),
             Value::Int(n) => _ = write!(out, "{n}"),
             Value::Uint(n) => _ = write!(out, "{n}"),
@@ -170,7 +261,16 @@ impl Value {
             }
             Value::Map(entries) => json_object(out, entries.iter().map(|(k, v)| (k.as_str(), v))),
             Value::Struct(object) => {
-                json_object(out, object.fields.iter().filter(|f| !f.omitted).map(|f| (f.name, &f.value)));
+                let mut text = String::new();
+                json_object(
+                    &mut text,
+                    object.fields.iter().filter(|f| !f.omitted).map(|f| (f.name, &f.value)),
+                );
+                if object.kind == StructKind::Row {
+                    // these marks only occur inside of strings
+                    text = text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+                }
+                out.push_str(&text);
             }
         }
     }
@@ -194,16 +294,27 @@ impl Struct {
     pub(crate) fn row(type_name: &'static str, mut fields: Vec<(&'static str, Value)>) -> Struct {
         fields.sort_by_key(|(name, _)| *name);
         let fields = fields.into_iter().map(|(name, value)| Field { name, value, omitted: false }).collect();
-        Struct { type_name, fields, methods: Vec::new() }
+        Struct { type_name, fields, methods: Vec::new(), kind: StructKind::Row }
     }
 
     /// A struct that marshals in the order given; fields that are `None` are known but left out.
     pub(crate) fn ordered(type_name: &'static str, fields: Vec<(&'static str, Option<Value>)>) -> Struct {
         let fields = fields
             .into_iter()
-            .map(|(name, value)| Field { name, omitted: value.is_none(), value: value.unwrap_or(Value::Nil) })
+            .map(|(name, value)| Field { name, omitted: value.is_none(), value: value.unwrap_or(Value::NIL) })
             .collect();
-        Struct { type_name, fields, methods: Vec::new() }
+        Struct { type_name, fields, methods: Vec::new(), kind: StructKind::Plain }
+    }
+
+    /// The names of a table's columns by field. A label's column is named by the last part of the label.
+    pub(crate) fn header(names: &[(&'static str, &str)]) -> Struct {
+        let names = names.iter().map(|(field, name)| (*field, Value::str(*name))).collect();
+        let mut header = Struct::row("formatter.SubHeaderContext", names);
+        header.kind = StructKind::Header;
+        header.with_method(
+            "Label",
+            Rc::new(|name| name.rsplit('.').next().unwrap_or(name).replace(['-', '_'], " ")),
+        )
     }
 
     pub(crate) fn with_method(mut self, name: &'static str, method: Method) -> Struct {

@@ -86,11 +86,11 @@ async fn running(client: &Client, name: &str) -> Result<Inspect, CliError> {
     let inspect: Inspect = super::inspect(client, name).await?;
     let state = &inspect.state;
     let refused = if !state.running {
-        "cannot attach to a stopped container, start it first"
+        "You cannot attach to a stopped container, start it first"
     } else if state.paused {
-        "cannot attach to a paused container, unpause it first"
+        "You cannot attach to a paused container, unpause it first"
     } else if state.restarting {
-        "cannot attach to a restarting container, wait until it is running"
+        "You cannot attach to a restarting container, wait until it is running"
     } else {
         return Ok(inspect);
     };

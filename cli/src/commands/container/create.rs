@@ -72,7 +72,8 @@ impl Making {
     /// Makes it, pulling the image as asked; returns its id.
     pub(super) async fn create(mut self, session: &Session) -> Result<String, CliError> {
         if !self.platform.is_empty() {
-            wharf_vocab::Platform::parse(&self.platform).map_err(|bad| CliError::invalid(bad.to_string()))?;
+            wharf_vocab::Platform::parse(&self.platform)
+                .map_err(|bad| CliError::invalid(format!("error parsing specified platform: {bad}")))?;
         }
         let cidfile = CidFile::create(&self.cidfile)?;
         let image = self.request.config.image.clone();

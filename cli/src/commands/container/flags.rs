@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wharf_docker::container::{Mount, ThrottleDevice, Ulimit, WeightDevice};
 
-use crate::flags::go_int;
+use crate::flags::{go_int, go_uint16};
 use crate::options::network::Attachment;
 use crate::options::{device, key_value, limit, mode, mount, network, security};
 
@@ -21,7 +21,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long, short, value_name = "list", value_parser = mode::attach_stream)]
     pub(super) attach: Vec<String>,
     /// Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)
-    #[arg(long, value_name = "uint16", default_value_t = 0)]
+    #[arg(long, value_name = "uint16", default_value_t = 0, value_parser = go_uint16)]
     pub(super) blkio_weight: u16,
     /// Block IO weight (relative device weight) (default [])
     #[arg(long, value_name = "list", value_parser = limit::weight_device)]

@@ -26,7 +26,7 @@ pub(crate) async fn element(client: &Client, name: &str, size: bool) -> Result<E
     let path = format!("/containers/{}/json", escape_path(name));
     let bytes = client.get(&path, Query::new().flag("size", size)).await?.bytes().await?;
     let typed: Inspect = decode("inspect", &bytes)?;
-    Ok(Element { raw: String::from_utf8_lossy(&bytes).into_owned(), value: to_value(&typed)? })
+    Ok(Element { raw: String::from_utf8_lossy(&bytes).into_owned(), value: Some(to_value(&typed)?) })
 }
 
 impl Options for InspectOptions {

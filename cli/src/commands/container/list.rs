@@ -8,7 +8,7 @@ use crate::flags::go_int;
 use crate::options::filter::{self, Filters};
 use crate::output::format::RowFormat;
 use crate::session::{Session, print, warn};
-use crate::template::Template;
+use crate::template::{Dialect, Template};
 use crate::transport::url::Query;
 use crate::verb::{Arity, Options};
 
@@ -54,6 +54,19 @@ fn source(format: &str, quiet: bool, size: bool) -> String {
     }
 }
 
+/// docker tries a format on a container that is none, before it asks the daemon.
+fn check(format: &str) -> Result<(), CliError> {
+    if matches!(format, "json" | "raw") {
+        return Ok(());
+    }
+    let template = Template::parse("", format)
+        .map_err(|bad| CliError::invalid(format!("failed to parse template: {bad}")))?;
+    template
+        .render(&row(&Summary::default(), true).into(), Dialect::Row)
+        .map(|_| ())
+        .map_err(|bad| CliError::invalid(format!("failed to execute template: {bad}")))
+}
+
 impl Options for ListOptions {
     const USAGE: &'static str = "[OPTIONS]";
     const ABOUT: &'static str = "List containers";
@@ -66,11 +79,12 @@ impl Options for ListOptions {
         } else if self.quiet {
             warn("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         }
-        Template::parse("", &wanted.replace("\\t", "\t"))
-            .map_err(|bad| CliError::invalid(format!("failed to parse template: {bad}")))?;
+        if !self.quiet {
+            check(&wanted)?;
+        }
         let format = RowFormat::parse(&source(&wanted, self.quiet, self.size))?;
         // sizes are expensive: only if they are shown
-        let size = self.size || (!self.quiet && format.mentions("Size"));
+        let size = self.size || (!self.quiet && wanted != "json" && format.mentions("Size"));
         let last = if self.latest && self.last == -1 { 1 } else { self.last };
         let filters: Filters = self.filter.into_iter().collect();
         let mut query = Query::new().flag("all", self.all || last > 0).flag("size", size);

@@ -61,10 +61,8 @@ fn config(flags: &ContainerFlags) -> Result<Config, String> {
     for spec in &flags.expose {
         port::expose(spec, &mut exposed_ports)?;
     }
-    let env = merge(&flags.env_file, flags.env.clone(), Bare::Environment)
-        .map_err(|bad| format!("--env-file: {bad}"))?;
-    let labels = merge(&flags.label_file, flags.label.clone(), Bare::Keep)
-        .map_err(|bad| format!("--label-file: {bad}"))?;
+    let env = merge(&flags.env_file, flags.env.clone(), Bare::Environment)?;
+    let labels = merge(&flags.label_file, flags.label.clone(), Bare::Keep)?;
     let (image, command) = flags.args.split_first().ok_or("no image given")?;
     Ok(Config {
         hostname: flags.hostname.clone(),

@@ -40,9 +40,10 @@ impl Options for PortOptions {
             }
         }
         match wanted {
-            Some(port) if out.is_empty() => {
-                Err(CliError::invalid(format!("no public port '{port}' published for {name}")))
-            }
+            Some(_) if out.is_empty() => Err(CliError::invalid(format!(
+                "Error: No public port '{}' published for {name}",
+                self.args[1]
+            ))),
             _ => print(&out),
         }
     }

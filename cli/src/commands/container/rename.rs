@@ -1,7 +1,7 @@
 //! `wharf rename`.
 
 use crate::error::CliError;
-use crate::session::Session;
+use crate::session::{Session, warn};
 use crate::transport::url::Query;
 use crate::verb::{Arity, Options};
 
@@ -20,6 +20,12 @@ impl Options for RenameOptions {
         if old.is_empty() || new.is_empty() {
             return Err(CliError::invalid("Error: Neither old nor new names may be empty"));
         }
-        super::act_with(session.client()?, old, "rename", Query::new().set("name", new)).await
+        if let Err(bad) =
+            super::act_with(session.client()?, old, "rename", Query::new().set("name", new)).await
+        {
+            warn(&bad.to_string());
+            return Err(CliError::invalid(format!("Error: failed to rename container named {old}")));
+        }
+        Ok(())
     }
 }

@@ -96,5 +96,5 @@ async fn start_all(session: &Session, names: &[String]) -> Result<(), CliError> 
     if failed.is_empty() {
         return Ok(());
     }
-    Err(CliError::invalid(format!("failed to start containers: {}", failed.join(", "))))
+    Err(CliError::invalid(format!("Error: failed to start containers: {}", failed.join(", "))))
 }

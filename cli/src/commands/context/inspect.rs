@@ -58,7 +58,7 @@ fn element(session: &Session, name: &str) -> Result<Element, CliError> {
             ("TLSPath", Some(Value::Str(dir(store.tls_dir(name))))),
         ],
     );
-    let plain = |json: serde_json::Value| serde_json::from_value(json).unwrap_or(Value::Nil);
+    let plain = |json: serde_json::Value| serde_json::from_value(json).unwrap_or(Value::NIL);
     let value: Value = Struct::ordered(
         "context.contextWithTLSListing",
         vec![
@@ -70,5 +70,5 @@ fn element(session: &Session, name: &str) -> Result<Element, CliError> {
         ],
     )
     .into();
-    Ok(Element { raw: value.to_json(), value })
+    Ok(Element { raw: value.to_json(), value: Some(value) })
 }

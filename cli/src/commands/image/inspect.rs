@@ -27,7 +27,7 @@ pub(crate) async fn element(client: &Client, name: &str, query: Query) -> Result
     let path = format!("/images/{}/json", escape_path(name));
     let bytes = client.get(&path, query).await?.bytes().await?;
     let typed: Inspect = decode("inspect", &bytes)?;
-    Ok(Element { raw: String::from_utf8_lossy(&bytes).into_owned(), value: to_value(&typed)? })
+    Ok(Element { raw: String::from_utf8_lossy(&bytes).into_owned(), value: Some(to_value(&typed)?) })
 }
 
 impl Options for InspectOptions {

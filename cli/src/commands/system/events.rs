@@ -49,7 +49,7 @@ impl Shape {
                 let template = Template::parse("", source).map_err(|bad| refused(bad.to_string()))?;
                 // a field that does not exist is noticed now and not at the first event
                 template
-                    .render(&to_value(&Message::default())?, Dialect::Row)
+                    .render(&to_value(&Message::default())?.named("*events.Message"), Dialect::Row)
                     .map_err(|bad| refused(bad.to_string()))?;
                 Ok(Shape::Template(template))
             }

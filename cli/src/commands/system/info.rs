@@ -40,7 +40,9 @@ impl Options for InfoOptions {
         let template = Template::parse("", source)
             .map_err(|bad| CliError::Status { code: 64, text: format!("template parsing error: {bad}") })?;
         let view = view(&ask(session).await?, &client, session.debug())?;
-        println(&template.render(&view, Dialect::Row).map_err(|bad| CliError::invalid(bad.to_string()))?)
+        let shown = template.render(&view, Dialect::Row);
+        println(shown.as_deref().unwrap_or_default())?;
+        shown.map(|_| ()).map_err(|bad| CliError::invalid(bad.to_string()))
     }
 }
 
@@ -50,11 +52,11 @@ async fn ask(session: &Session) -> Result<Info, CliError> {
 
 /// The server's fields and, beside them, the client's.
 fn view(info: &Info, client: &ClientSide, debug: bool) -> Result<Value, CliError> {
-    let Value::Struct(server) = to_value(info)? else { return Ok(Value::Nil) };
+    let Value::Struct(server) = to_value(info)? else { return Ok(Value::NIL) };
     let mut all = (*server).clone();
     let mut fields = vec![("Debug", Some(Value::Bool(debug)))];
     fields.extend(client.fields());
-    fields.extend([("Plugins", Some(Value::List(Vec::new()))), ("Warnings", Some(Value::Nil))]);
+    fields.extend([("Plugins", Some(Value::List(Vec::new()))), ("Warnings", Some(Value::NIL))]);
     let more = Struct::ordered(
         "system.dockerInfo",
         vec![

@@ -4,7 +4,6 @@ use crate::commands::{container, image};
 use crate::error::CliError;
 use crate::output::inspect::{Element, Inspector};
 use crate::session::{Session, print, warn};
-use crate::template::Value;
 use crate::transport::Client;
 use crate::transport::url::{Query, escape_path};
 use crate::verb::{Arity, Options};
@@ -89,8 +88,5 @@ fn skippable(bad: &CliError) -> bool {
 async fn other(client: &Client, kind: &str, name: &str) -> Result<Element, CliError> {
     let path = format!("/{kind}s/{}", escape_path(name));
     let bytes = client.get(&path, Query::new()).await?.bytes().await?;
-    let raw = String::from_utf8_lossy(&bytes).into_owned();
-    let value: Value =
-        serde_json::from_str(&raw).map_err(|bad| CliError::invalid(format!("inspect {kind}: {bad}")))?;
-    Ok(Element { raw, value })
+    Ok(Element { raw: String::from_utf8_lossy(&bytes).into_owned(), value: None })
 }

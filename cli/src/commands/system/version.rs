@@ -35,14 +35,20 @@ impl Options for VersionOptions {
         } else {
             let server = match &asked {
                 Ok(server) => to_value(server)?,
-                Err(_) => Value::Nil,
+                Err(_) => Value::NIL,
             };
             let both: Value = Struct::ordered(
                 "system.versionInfo",
                 vec![("Client", Some(client.value())), ("Server", Some(server))],
             )
             .into();
-            template.render(&both, Dialect::Row).map_err(|bad| CliError::invalid(bad.to_string()))? + "\n"
+            match template.render(&both, Dialect::Row) {
+                Ok(text) => text + "\n",
+                Err(bad) => {
+                    print("\n")?;
+                    return Err(asked.err().unwrap_or(CliError::invalid(bad.to_string())));
+                }
+            }
         };
         print(&tabwriter::align(&text, tabwriter::VERSION))?;
         asked.map(|_| ())
