@@ -333,11 +333,11 @@ fn dead_shims_are_cleaned_up_after(runtime: &'static str) {
         if !seen {
             stack.start_daemon();
         }
-        eventually("the task is forgotten", SOON, || stack.task("c").is_none().then_some(()));
+        stack.await_status("c", "STOPPED");
         eventually("the process is killed", SOON, || {
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
         });
-        stack.ok(&["containers", "rm", "c"]);
+        assert_eq!(stack.delete("c"), 137, "as the shim's program found out");
     }
     let bundles = stack.dir.path().join("run/io.containerd.runtime.v2.task").join(&stack.namespace);
     assert_eq!(fs::read_dir(bundles).expect("a folder").count(), 0);

@@ -32,7 +32,7 @@ pub fn to_stderr(level: Level) -> io::Result<Log> {
         .name("log".into())
         .stack_size(128 << 10)
         .spawn(move || write_all(&waiting, &mut io::stderr()))?;
-    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn"));
+    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"));
     let writer = Lines { lines: lines.clone() };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).init();
     Ok(Log { lines })

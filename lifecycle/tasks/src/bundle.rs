@@ -6,6 +6,7 @@
 //!                             log (FIFO)                         the shim's own messages, to our stderr
 //!                             address …                          written by shims
 //!                             deleted                            the shim confirmed the task's removal
+//!                             exit.json                          how the task ended, once its shim is gone
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -13,12 +14,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use prost_types::Timestamp;
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wharf_kinds::Kind;
 
 use crate::endpoint::Endpoint;
+use crate::process::Exit;
 
 /// Longest file of ours that is read back.
 const MAX_FILE: u64 = 1 << 20;
@@ -40,6 +43,14 @@ impl BundleError {
 
 fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BundleError + use<'a> {
     move |source| BundleError { act, path: path.to_owned(), source }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExitRecord {
+    pid: u32,
+    status: u32,
+    seconds: i64,
+    nanos: i32,
 }
 
 /// One container's bundle.
@@ -129,6 +140,20 @@ impl Bundle {
 
     pub fn is_marked_deleted(&self) -> bool {
         self.path.join("deleted").exists()
+    }
+
+    /// Keeps how the task ended for whoever deletes it, since the shim that knew is gone.
+    pub fn write_exit(&self, exit: Exit) -> Result<(), BundleError> {
+        let at = exit.at.unwrap_or_default();
+        let record = ExitRecord { pid: exit.pid, status: exit.status, seconds: at.seconds, nanos: at.nanos };
+        self.write("exit.json", &serde_json::to_vec(&record).unwrap_or_default())
+    }
+
+    /// How the task ended, if its shim was cleaned up after.
+    pub fn exit(&self) -> Option<Exit> {
+        let record: ExitRecord = serde_json::from_str(&self.read("exit.json")?).ok()?;
+        let at = Timestamp { seconds: record.seconds, nanos: record.nanos };
+        Some(Exit { pid: record.pid, status: record.status, at: Some(at) })
     }
 
     /// Whether nothing but folders of ours is in it: the daemon died while making it.
@@ -296,6 +321,10 @@ mod tests {
         assert_eq!(bundle.shim().as_deref(), Some(Path::new("/bin/shim")));
         assert!(!bundle.is_unused());
         assert!(!bundle.is_marked_deleted());
+        assert_eq!(bundle.exit(), None);
+        let exit = Exit { pid: 5, status: 3, at: Some(Timestamp { seconds: 7, nanos: 8 }) };
+        bundle.write_exit(exit).expect("exit");
+        assert_eq!(bundle.exit(), Some(exit));
         bundle.mark_deleted().expect("mark");
         assert!(bundle.is_marked_deleted());
         assert_eq!(folders(&at.path().join("state/ns")).expect("list"), ["c1"]);

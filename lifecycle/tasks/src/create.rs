@@ -16,7 +16,7 @@ use crate::error::TaskError;
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
-use crate::task::{Link, Task};
+use crate::task::{Link, Stage, Task};
 use crate::tasks::{Container, Tasks};
 
 /// What to create.
@@ -46,6 +46,12 @@ impl Tasks {
         let container = self.shared.containers.container(&request.namespace, &request.id)?;
         Identifier::parse(&request.id)
             .map_err(|source| TaskError::TaskId { id: request.id.clone(), source })?;
+        if let Some(old) = self.find(&request.namespace, &request.id)
+            && old.stage() == Stage::Buried
+        {
+            // a client that expects it to have vanished with its shim, as with containerd
+            self.take_remains(&old).await?;
+        }
         let reservation = self.reserve(&request.namespace, &request.id)?;
         let config = &self.shared.config;
         let bundle = Bundle::at(&config.root, &config.state, &request.namespace, &request.id);

@@ -10,7 +10,7 @@ use crate::create::blocking;
 use crate::error::TaskError;
 use crate::limits;
 use crate::process::Exit;
-use crate::task::Task;
+use crate::task::{Stage, Task};
 use crate::tasks::Tasks;
 
 impl Tasks {
@@ -25,6 +25,9 @@ impl Tasks {
     }
 
     async fn delete_now(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
+        if task.stage() != Stage::Served {
+            return self.take_remains(task).await;
+        }
         let request = DeleteRequest { id: task.id().into(), exec_id: String::new() };
         let answer: Result<DeleteResponse, _> = task.call("Delete", &request, limits::DELETE).await;
         let exit = match answer {
@@ -35,22 +38,38 @@ impl Tasks {
             }
             // the shim has no such task: nothing keeps the rest from being removed
             Err(error) if error.is_not_found() => Err(TaskError::Delete(error)),
-            Err(CallError::Closed) => return self.await_burial(task).await,
+            Err(CallError::Closed) => return self.after_burial(task).await,
             Err(error) => return Err(TaskError::Delete(error)),
         };
         if !task.claim_ending() {
             // someone else is at it already
-            task.removed(limits::CLEAN_UP).await;
-            return exit;
+            return match task.finished(limits::CLEAN_UP).await {
+                Stage::Buried => self.take_remains(task).await,
+                _ => exit,
+            };
         }
         self.tear_down(task).await;
         exit
     }
 
-    /// The shim is gone: whoever noticed removes the task.
-    async fn await_burial(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
-        task.removed(limits::CLEAN_UP).await;
-        task.processes().init.exit().ok_or_else(|| TaskError::Lost(task.id().into()))
+    /// The shim is gone: whoever noticed cleans up after it first.
+    async fn after_burial(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
+        match task.finished(limits::CLEAN_UP).await {
+            Stage::Served => Err(TaskError::Delete(CallError::Closed)),
+            _ => self.take_remains(task).await,
+        }
+    }
+
+    /// Removes a task that no shim serves any more.
+    pub(crate) async fn take_remains(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
+        let exit = task.processes().init.exit().ok_or_else(|| TaskError::Lost(task.id().into()))?;
+        if task.stage() == Stage::Buried && task.claim_remains() {
+            blocking(&task.bundle, Bundle::remove).await?;
+            self.announce_delete(task, exit);
+            self.forget(task);
+            task.finish(Stage::Removed);
+        }
+        Ok(exit)
     }
 
     /// Ends the shim and removes what is left. Needs [`Task::claim_ending`].
@@ -72,6 +91,6 @@ impl Tasks {
             tracing::error!(id, namespace, %error, "failed to remove bundle");
         }
         self.forget(task);
-        task.finish();
+        task.finish(Stage::Removed);
     }
 }

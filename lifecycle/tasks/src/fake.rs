@@ -129,11 +129,13 @@ pub(crate) struct Stack {
 
 struct Records {
     program: String,
+    /// There are no records while this file exists.
+    forgotten: PathBuf,
 }
 
 impl Containers for Records {
     fn container(&self, namespace: &str, id: &str) -> Result<Container, LookupError> {
-        if id.starts_with("no-") {
+        if id.starts_with("no-") || self.forgotten.exists() {
             let text = format!("container {id:?} in namespace {namespace:?}: not found");
             return Err(LookupError { kind: Kind::NotFound, text });
         }
@@ -181,7 +183,11 @@ esac
             runtimes: Runtimes::in_folders([]),
         };
         let program = self.program().to_string_lossy().into_owned();
-        Tasks::new(config, self.exchange.clone(), Arc::new(Records { program }))
+        Tasks::new(
+            config,
+            self.exchange.clone(),
+            Arc::new(Records { program, forgotten: self.at.path().join("forgotten") }),
+        )
     }
 
     /// Serves the shim of a container. It dies with the returned server.

@@ -22,7 +22,7 @@ use crate::endpoint::{Address, Endpoint};
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
-use crate::task::{Link, Task};
+use crate::task::{Link, Stage, Task};
 use crate::tasks::Tasks;
 
 /// Dead shims cleaned up at a time: each is a process, and they compete with whatever the machine is doing.
@@ -36,7 +36,7 @@ pub struct RecoverError(#[from] BundleError);
 /// What was found at start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Shims that are back, stuck ones included.
+    /// Tasks that are back, those of stuck shims included.
     pub tasks: usize,
     /// Shims that are gone and are being cleaned up after.
     pub dead: usize,
@@ -111,13 +111,21 @@ impl Tasks {
             return sweep(bundle).await;
         };
         let endpoint = endpoint.unwrap_or(Endpoint { version: 2, address: Address::Abstract(String::new()) });
-        let init = Process::new(0, Phase::Unknown, Stdio::default());
+        // cleaned up after before, and not deleted yet
+        let buried = if lives { None } else { bundle.exit() };
+        let phase = buried.map_or(Phase::Unknown, Phase::Stopped);
+        let init = Process::new(buried.map_or(0, |exit| exit.pid), phase, Stdio::default());
         let pump = lives.then(|| shimlog::pump(&bundle));
         let task = Task::new(bundle, program, endpoint, link, init);
         if let Some(pump) = pump {
             task.keep_log(pump);
         }
         reservation.fill(&task);
+        if let Some(exit) = buried {
+            task.finish(Stage::Buried);
+            self.announce_exit(&task, exit);
+            return Found::Task;
+        }
         if !lives {
             return Found::Dead(task);
         }

@@ -8,13 +8,14 @@ use prost_types::Timestamp;
 use tokio::time::{Instant, sleep};
 use wharf_containerd::containerd::events::{TaskDelete, TaskExit};
 use wharf_containerd::to_any;
+use wharf_kinds::Kind;
 
 use crate::bundle::Bundle;
 use crate::client::{ShimClient, means_dead};
 use crate::create::blocking;
 use crate::endpoint::{Address, Endpoint};
 use crate::process::Exit;
-use crate::task::Task;
+use crate::task::{Stage, Task};
 use crate::tasks::Tasks;
 
 /// Status of a process of which nothing is known but that it is gone (containerd's).
@@ -66,6 +67,9 @@ impl Tasks {
 
     /// Cleans up after a shim that is gone: its program removes what it left, and if nobody has heard yet how
     /// the task ended, it is announced.
+    ///
+    /// The task itself stays, stopped, until it is deleted: a client that was not listening still learns how it
+    /// ended. (In containerd it would vanish.) Without a container record nobody can delete it, so it goes too.
     pub(crate) async fn bury(&self, task: &Arc<Task>) {
         if !task.claim_ending() {
             return;
@@ -86,20 +90,34 @@ impl Tasks {
             processes.init.exit().unwrap_or(exit)
         };
         remove_stale_socket(&task.endpoint).await;
+        let record = self.shared.containers.container(namespace, id);
+        let kept = !record.is_err_and(|error| error.kind == Kind::NotFound);
+        if kept && let Err(error) = blocking(&task.bundle, move |bundle| bundle.write_exit(exit)).await {
+            tracing::error!(id, namespace, %error, "failed to keep exit of task");
+        }
         self.announce_exit(task, exit);
+        if kept {
+            task.finish(Stage::Buried);
+            return;
+        }
+        self.announce_delete(task, exit);
+        if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
+            tracing::error!(id, namespace, %error, "failed to remove bundle");
+        }
+        self.forget(task);
+        task.finish(Stage::Removed);
+    }
+
+    /// Publishes that a task is removed whose shim cannot say so.
+    pub(crate) fn announce_delete(&self, task: &Arc<Task>, exit: Exit) {
         let deleted = TaskDelete {
-            container_id: id.into(),
+            container_id: task.id().into(),
             pid: exit.pid,
             exit_status: exit.status,
             exited_at: exit.at,
             id: String::new(),
         };
-        self.publish(namespace, "/tasks/delete", "containerd.events.TaskDelete", &deleted);
-        if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
-            tracing::error!(id, namespace, %error, "failed to remove bundle");
-        }
-        self.forget(task);
-        task.finish();
+        self.publish(&task.bundle.namespace, "/tasks/delete", "containerd.events.TaskDelete", &deleted);
     }
 
     /// Publishes the exit of init unless that was done.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use wharf_containerd::containerd::task::v3::{StateRequest, StateResponse, WaitRequest, WaitResponse};
 use wharf_containerd::containerd::v1::types::Status;
+use wharf_kinds::Kind;
 
 use crate::bundle::Bundle;
 use crate::client::{CallError, ShimClient};
@@ -27,7 +28,17 @@ pub(crate) enum Link {
     Down,
 }
 
-/// A task that a shim serves.
+/// How far its end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// A shim serves it.
+    Served,
+    /// The shim is gone and cleaned up after; how the task ended is kept for whoever deletes it.
+    Buried,
+    Removed,
+}
+
+/// A task that a shim serves, or served.
 ///
 /// What is known is behind a lock that is held for moments only, never while a shim is asked.
 pub(crate) struct Task {
@@ -41,8 +52,9 @@ pub(crate) struct Task {
     announced: AtomicBool,
     /// The task is being removed on purpose: a closing connection is no news.
     ending: AtomicBool,
-    /// Set once the task is removed.
-    removed: watch::Sender<bool>,
+    /// Someone is taking what is left of it.
+    taken: AtomicBool,
+    stage: watch::Sender<Stage>,
     /// Ends with the task.
     log: Mutex<Option<AbortHandle>>,
 }
@@ -63,7 +75,8 @@ impl Task {
             processes: Mutex::new(Processes::new(init)),
             announced: AtomicBool::new(false),
             ending: AtomicBool::new(false),
-            removed: watch::Sender::new(false),
+            taken: AtomicBool::new(false),
+            stage: watch::Sender::new(Stage::Served),
             log: Mutex::new(None),
         })
     }
@@ -122,7 +135,11 @@ impl Task {
     {
         match self.client() {
             Some(client) => client.call(method, request, limit).await,
-            None => Err(CallError::Closed),
+            None if self.stage() == Stage::Served => Err(CallError::Closed),
+            None => Err(CallError::Refused {
+                kind: Kind::NotFound,
+                message: "process already finished: not found".into(),
+            }),
         }
     }
 
@@ -140,8 +157,13 @@ impl Task {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// Nothing is left of the task: whoever waits for it is told.
-    pub(crate) fn finish(&self) {
+    /// True for the first caller only: it removes what is left of a buried task.
+    pub(crate) fn claim_remains(&self) -> bool {
+        !self.taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// No shim will say anything more: whoever waits is told what is known.
+    pub(crate) fn finish(&self, stage: Stage) {
         self.unlink();
         if let Some(pump) = self.log.lock().unwrap_or_else(PoisonError::into_inner).take() {
             pump.abort();
@@ -152,14 +174,20 @@ impl Task {
             exec.lost();
         }
         drop(processes);
-        self.removed.send_replace(true);
+        self.stage.send_replace(stage);
     }
 
-    /// Waits until the task is removed, at most `limit`; whether it was.
-    pub(crate) async fn removed(&self, limit: Duration) -> bool {
-        let mut removed = self.removed.subscribe();
-        let gone = removed.wait_for(|removed| *removed);
-        matches!(tokio::time::timeout(limit, gone).await, Ok(Ok(_)))
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// Waits until no shim serves the task any more, at most `limit`.
+    pub(crate) async fn finished(&self, limit: Duration) -> Stage {
+        let mut stage = self.stage.subscribe();
+        let over = stage.wait_for(|stage| *stage != Stage::Served);
+        // what it is after that time is the answer
+        let _ = tokio::time::timeout(limit, over).await;
+        self.stage()
     }
 
     /// What is known of a process, without asking the shim: `Unknown` while the shim is stuck.

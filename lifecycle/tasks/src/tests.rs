@@ -150,10 +150,27 @@ async fn dead_shim_is_cleaned_up_after_and_announced_once() {
     shim.shutdown().await.expect("shim dies");
     drop(shim);
     assert_eq!(next_topic(&mut events).await, "/tasks/exit");
-    assert_eq!(next_topic(&mut events).await, "/tasks/delete");
     assert_eq!(waiter.await.expect("join").expect("wait").status, 9, "as the shim's program found out");
-    until(|| tasks.list("ns").is_empty() && !stack.bundle("c1").exists()).await;
     assert!(stack.was_cleaned_up("c1"));
+    assert!(
+        matches!(tasks.list("ns")[0].phase, Phase::Stopped(exit) if exit.status == 9),
+        "kept until deleted"
+    );
+    until(|| stack.bundle("c1").join("exit.json").exists()).await;
+    // who was not listening learns it from a daemon that was not there either
+    let second = stack.tasks();
+    let found = second.recover().await.expect("recover");
+    assert_eq!((found.tasks, found.dead, found.swept), (1, 0, 0));
+    assert_eq!(second.wait("ns", "c1", "").await.expect("wait").status, 9);
+    let error = second.kill("ns", "c1", "", 9, false).await.expect_err("it is dead");
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (Kind::NotFound, "process already finished: not found")
+    );
+    assert_eq!(second.delete("ns", "c1").await.expect("delete").status, 9);
+    assert_eq!(next_topic(&mut events).await, "/tasks/exit");
+    assert_eq!(next_topic(&mut events).await, "/tasks/delete");
+    assert!(second.list("ns").is_empty() && !stack.bundle("c1").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,9 +219,44 @@ async fn restarted_daemon_cleans_up_after_dead_shims_and_half_made_bundles() {
     let found = second.recover().await.expect("recover");
     assert_eq!((found.tasks, found.dead, found.swept), (0, 1, 1));
     assert_eq!(next_topic(&mut events).await, "/tasks/exit");
+    assert_eq!(second.delete("ns", "c1").await.expect("delete").status, 9);
     assert_eq!(next_topic(&mut events).await, "/tasks/delete");
-    until(|| second.list("ns").is_empty()).await;
+    assert!(second.list("ns").is_empty());
     assert!(!half_made.exists() && !stack.bundle("c1").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_whose_shim_died_can_be_created_anew() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let mut shim = stack.shim("c1", &behaviour).await;
+    running(&tasks, "c1").await;
+    shim.shutdown().await.expect("shim dies");
+    drop(shim);
+    until(|| stack.bundle("c1").join("exit.json").exists()).await;
+    tasks.wait("ns", "c1", "").await.expect("wait");
+    until(|| matches!(tasks.list("ns")[0].phase, Phase::Stopped(_))).await;
+    let _shim = stack.shim("c1", &behaviour).await;
+    let created = async {
+        // between the exit being kept and the burial being over
+        while tasks.create(create("c1")).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), created).await.expect("in time");
+    assert_eq!(tasks.list("ns")[0].phase, Phase::Created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_shim_of_a_removed_container_leaves_nothing() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let mut shim = stack.shim("c1", &behaviour).await;
+    running(&tasks, "c1").await;
+    std::fs::write(stack.at.path().join("forgotten"), "").expect("remove the records");
+    shim.shutdown().await.expect("shim dies");
+    drop(shim);
+    until(|| tasks.list("ns").is_empty() && !stack.bundle("c1").exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
