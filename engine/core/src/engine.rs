@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_backend::Backend;
-use wharf_docker::container::{ExecCreate, Words};
+use wharf_docker::container::{ExecCreate, ExecInspect, Words};
 use wharf_docker::time::Time;
 use wharf_kinds::Kind;
 
@@ -376,6 +376,13 @@ impl Engine {
     /// An exec by its id.
     pub fn exec(&self, id: &str) -> Result<Arc<ExecCell>, EngineError> {
         self.shared.registry.exec(id)
+    }
+
+    /// What inspect shows of an exec.
+    pub async fn exec_inspect(&self, id: &str) -> Result<ExecInspect, EngineError> {
+        let cell = self.exec(id)?;
+        cell.settle(&self.shared).await;
+        Ok(cell.inspect())
     }
 
     /// Whether an exec may be started now; done before a connection is upgraded.

@@ -76,6 +76,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     })?;
     let daemon = daemon_info(&settings, &engine)?;
     tokio::spawn(engine.clone().follow_lifecycle());
+    let embedded = images.clone();
+    tokio::spawn(async move {
+        if let Err(error) = embedded.load_embedded().await {
+            tracing::warn!(%error, "the embedded image was not loaded");
+        }
+    });
     let app = engine_api::routes::all(AppState::new(Parts { engine, images, events, backend, daemon }));
     for (listener, path) in listeners {
         tracing::info!(socket = %path.display(), "API listens");

@@ -95,5 +95,5 @@ async fn resize(
 }
 
 async fn inspect(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    Ok(reply(StatusCode::OK, &state.engine.exec(&id)?.inspect()))
+    Ok(reply(StatusCode::OK, &state.engine.exec_inspect(&id).await?))
 }

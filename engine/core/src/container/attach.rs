@@ -67,6 +67,13 @@ impl Watch {
         Self { shared: shared.clone(), record, exec: Some(exec.to_owned()) }
     }
 
+    /// The client is gone.
+    fn over(&self) {
+        if let Some(cell) = self.exec.as_ref().and_then(|id| self.shared.registry.exec(id).ok()) {
+            cell.stream_ended();
+        }
+    }
+
     fn detached(&self) {
         let mut attributes = self.record.attributes();
         let action = match &self.exec {
@@ -152,6 +159,7 @@ pub(crate) async fn hand_over(mut client: AttachClient, watch: Watch) -> Result<
         if let Err(error) = listen(control, &watch).await {
             tracing::debug!(%error, "control of an attached client ended");
         }
+        watch.over();
     });
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! Execs: further processes in a running container.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use engine_backend::{ExecSpec, Exit, ProcessStatus};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use wharf_docker::container::{ExecCreate, ExecInspect, ExecProcess};
 use wharf_docker::time::Time;
 use wharf_kinds::Kind;
@@ -50,14 +52,31 @@ pub struct ExecCell {
     id: String,
     container_id: String,
     record: Mutex<ExecRecord>,
+    /// Told when a start is over, a stream has ended, the exec has ended.
+    changed: Notify,
+    stream_over: AtomicBool,
+    /// This daemon is starting it now.
+    in_hand: AtomicBool,
 }
+
+/// How long an inspect waits to hear that the exec's stream has ended.
+const GRACE: std::time::Duration = std::time::Duration::from_millis(30);
+/// How long an inspect waits for the shim.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Execs that ended are forgotten after this time, when another is made.
 const FORGET: std::time::Duration = std::time::Duration::from_secs(300);
 
 impl ExecCell {
     pub(crate) fn new(record: ExecRecord) -> Self {
-        Self { id: record.id.clone(), container_id: record.container_id.clone(), record: Mutex::new(record) }
+        Self {
+            id: record.id.clone(),
+            container_id: record.container_id.clone(),
+            record: Mutex::new(record),
+            changed: Notify::new(),
+            stream_over: AtomicBool::new(false),
+            in_hand: AtomicBool::new(false),
+        }
     }
 
     pub fn id(&self) -> &str {
@@ -85,6 +104,40 @@ impl ExecCell {
     pub(crate) fn is_stale(&self) -> bool {
         let ExecPhase::Exited { at, .. } = self.lock().phase else { return false };
         SystemTime::from(at).elapsed().is_ok_and(|age| age > FORGET)
+    }
+
+    /// Waits, a little, until memory agrees with the shim: a client whose stream has just ended asks for the exit code
+    /// before the event of the exit has come.
+    pub(crate) async fn settle(&self, shared: &Arc<Shared>) {
+        let over = self.changed.notified();
+        if self.in_hand.load(Ordering::SeqCst) {
+            let _ = tokio::time::timeout(SETTLE, over).await;
+        }
+        if !matches!(self.lock().phase, ExecPhase::Running { .. }) {
+            return;
+        }
+        let _ = tokio::time::timeout(SETTLE, self.reconcile(shared)).await;
+        // the shim lets the client go when the output has ended, which may be an instant before the exit is known
+        let deadline = tokio::time::Instant::now() + SETTLE;
+        let mut limit = tokio::time::Instant::now() + GRACE;
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_running() {
+                return;
+            }
+            if self.stream_over.load(Ordering::SeqCst) {
+                limit = deadline;
+            }
+            if tokio::time::timeout_at(limit, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The shim has let the client go.
+    pub(crate) fn stream_ended(&self) {
+        self.stream_over.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
     }
 
     /// What inspect shows.
@@ -148,6 +201,7 @@ impl ExecCell {
             record.phase = ExecPhase::Exited { code: i64::from(exit.status), pid, at };
             record.clone()
         };
+        self.changed.notify_waiters();
         save(shared, &record).await;
         self.forget_process(shared).await;
         let attributes = [("execID", self.id.clone()), ("exitCode", exit.status.to_string())];
@@ -178,6 +232,21 @@ impl ExecCell {
                 return Err(error);
             }
         };
+        self.in_hand.store(true, Ordering::SeqCst);
+        let done = self.start_claimed(shared, container, record, client, console_size).await;
+        self.in_hand.store(false, Ordering::SeqCst);
+        self.changed.notify_waiters();
+        done
+    }
+
+    async fn start_claimed(
+        &self,
+        shared: &Arc<Shared>,
+        container: Arc<Record>,
+        record: ExecRecord,
+        client: Option<AttachClient>,
+        console_size: Option<(u32, u32)>,
+    ) -> Result<(), EngineError> {
         save(shared, &record).await;
         let words = record.request.cmd.as_ref().map(|w| w.0.join(" ")).unwrap_or_default();
         let attributes = [("execID", self.id.clone())];
@@ -199,15 +268,15 @@ impl ExecCell {
             }
             Err(error) => {
                 let code = if let EngineError::Start { code, .. } = &error { *code } else { 128 };
-                if let Some((stream, framing)) = spare {
-                    report(&stream, framing, &error);
-                }
                 let now = {
                     let mut record = self.lock();
                     record.phase = ExecPhase::Exited { code, pid: 0, at: Time::now() };
                     record.clone()
                 };
                 save(shared, &now).await;
+                if let Some((stream, framing)) = spare {
+                    report(&stream, framing, &error);
+                }
                 self.forget_process(shared).await;
                 Err(error)
             }
@@ -253,7 +322,7 @@ impl ExecCell {
 
     /// Finds out what became of an exec while nobody listened.
     pub(crate) async fn reconcile(&self, shared: &Arc<Shared>) {
-        if !self.is_running() {
+        if !self.is_running() || self.in_hand.load(Ordering::SeqCst) {
             return;
         }
         match shared.lifecycle.status(&self.container_id, &self.id).await {

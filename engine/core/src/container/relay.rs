@@ -206,6 +206,9 @@ impl Relay {
                 }
             }
         }
+        if let Ok(exec) = self.shared.registry.exec(&self.process.exec) {
+            exec.stream_ended();
+        }
         let key = (self.process.container.clone(), self.process.exec.clone());
         self.shared.relays.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
