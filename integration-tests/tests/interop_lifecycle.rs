@@ -320,6 +320,23 @@ fn root_tasks_survive_the_daemon_on_our_shim() {
     tasks_survive_the_daemon(WHARF);
 }
 
+#[test]
+fn root_sigterm_ends_the_daemon_at_once_and_no_task() {
+    let mut stack = Lifecycle::start(WHARF);
+    let pid = stack.start_container("c");
+    let mut listener = stack.ctr_command(&["events"]).stdout(Stdio::null()).spawn().expect("ctr events");
+    let mut daemon = stack.daemon.take().expect("a daemon");
+    let asked = Instant::now();
+    kill_process(Pid::from_raw(daemon.id().cast_signed()).expect("a pid"), Signal::TERM).expect("signal");
+    assert!(daemon.wait().expect("reap").success());
+    assert!(asked.elapsed() < Duration::from_secs(3), "ended after {:?}", asked.elapsed());
+    eventually("the listener is told", SOON, || listener.try_wait().expect("wait").map(drop));
+    stack.start_daemon();
+    assert_eq!(stack.task("c"), Some((pid, "RUNNING".into())));
+    stack.ok(&["tasks", "kill", "-s", "SIGKILL", "c"]);
+    stack.await_status("c", "STOPPED");
+}
+
 /// A shim that dies takes its container along; the daemon cleans up, whether it saw it or not.
 fn dead_shims_are_cleaned_up_after(runtime: &'static str) {
     let mut stack = Lifecycle::start(runtime);
