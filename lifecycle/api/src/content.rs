@@ -1,5 +1,7 @@
 //! containerd.services.content.v1
 
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::sync::Arc;

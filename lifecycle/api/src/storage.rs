@@ -69,6 +69,10 @@ impl Storage {
             move |removed| removed.iter().for_each(|one| announce_removed(&announce, one)),
         )
         .map_err(OpenError::Collector)?;
+        // before anybody is served, so that nothing new is in its way; a failure keeps garbage, and no more
+        if let Err(error) = collector.collect() {
+            tracing::error!(%error, "clearing what the last run left");
+        }
         Ok(Storage { metadata, content, snapshotter, collector, events, _lock: lock })
     }
 

@@ -28,9 +28,12 @@ pub(crate) fn timestamp(time: SystemTime) -> Option<Timestamp> {
     })
 }
 
-/// `None` for no time, and for one that this machine's clock cannot say.
+/// Seconds that a protobuf timestamp may have: the years 1 to 9999.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// `None` for no time, and for one that is out of protobuf's range.
 pub(crate) fn system_time(time: Option<Timestamp>) -> Option<SystemTime> {
-    let time = time?;
+    let time = time.filter(|time| SECONDS.contains(&time.seconds) && time.nanos < 1_000_000_000)?;
     let nanos = Duration::from_nanos(u64::try_from(time.nanos).ok()?);
     let seconds = Duration::from_secs(time.seconds.unsigned_abs());
     let whole = if time.seconds >= 0 {

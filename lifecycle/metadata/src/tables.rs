@@ -1,14 +1,26 @@
 //! Every table of the database, and what its key parts are.
 
+use serde::{Deserialize, Serialize};
 use wharf_store::Table;
 use wharf_vocab::Labels;
 
 use crate::records::{BlobInfo, Container, Image, IngestRecord, Lease, SnapshotRecord};
 
+/// What a container keeps alive.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ContainerHolds {
+    pub(crate) id: String,
+    pub(crate) labels: Labels,
+    pub(crate) snapshotter: String,
+    pub(crate) snapshot_key: String,
+}
+
 /// namespace
 pub(crate) const NAMESPACES: Table<Labels> = Table::new("namespaces", 1);
 /// namespace, id
 pub(crate) const CONTAINERS: Table<Container> = Table::new("containers", 2);
+/// The same records, without what they carry for others: specs are large.
+pub(crate) const CONTAINER_HOLDS: Table<ContainerHolds> = Table::new("containers", 2);
 /// namespace, name
 pub(crate) const IMAGES: Table<Image> = Table::new("images", 2);
 /// namespace, id

@@ -13,7 +13,7 @@ use wharf_vocab::{Labels, label_names};
 
 use crate::error::MetadataError;
 use crate::leases::{CONTENT_KIND, IMAGES_KIND, INGESTS_KIND, SNAPSHOTS_KIND};
-use crate::tables::{BLOBS, CONTAINERS, IMAGES, INGESTS, LEASED, LEASES, SNAPSHOTS};
+use crate::tables::{BLOBS, CONTAINER_HOLDS, IMAGES, INGESTS, LEASED, LEASES, SNAPSHOTS};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Node {
@@ -116,7 +116,7 @@ impl Graph {
     }
 
     fn read_containers(&mut self, from: &impl Read) -> Result<(), MetadataError> {
-        for (key, container) in CONTAINERS.list(from, &[])? {
+        for (key, container) in CONTAINER_HOLDS.list(from, &[])? {
             let namespace = &key[0];
             let node = Node::Container { namespace: namespace.clone(), id: container.id.clone() };
             self.roots.push(node.clone());

@@ -67,14 +67,13 @@ struct Results {
 }
 
 impl Collector {
-    /// Starts the thread; the first collection runs soon, to clear what a crash left. `on_removed` hears of
-    /// records removed, after they are gone.
+    /// Starts the thread. Nothing is collected before something is deleted, expires or is asked for: a start asks,
+    /// before it serves, to clear what a crash left. `on_removed` hears of records removed, after they are gone.
     pub fn start(
         metadata: Metadata,
         stores: Vec<Arc<dyn Reclaim>>,
         on_removed: impl Fn(&[Removed]) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        metadata.dirty.deleted();
         let worker = Arc::new(Worker {
             metadata,
             stores,
