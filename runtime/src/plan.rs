@@ -1,39 +1,23 @@
 //! Everything a container needs, checked and in order, as data: made without touching the system, then executed.
 
 pub mod capabilities;
+pub mod devices;
 pub mod mounts;
 pub mod namespaces;
 pub mod options;
 pub mod process;
+pub mod sysctl;
 
 use crate::config::ConfigError;
 use crate::host::Host;
+use devices::Device;
 use mounts::{MountOp, clean_absolute};
 use namespaces::NamespacePlan;
-use oci_spec::runtime::{
-    Hooks, LinuxDeviceType, LinuxIdMapping, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec,
-};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec};
 use process::ProcessPlan;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::Propagation;
 use wharf_sys::namespace::Namespaces;
-
-/// A device node to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    pub path: PathBuf,
-    pub kind: DeviceKind,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    Char(u32, u32),
-    Block(u32, u32),
-    Fifo,
-}
 
 /// A container, ready to be made.
 #[derive(Debug, Clone)]
@@ -97,10 +81,10 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
             bundle,
             linux.mount_label().as_deref(),
         )?,
-        devices: devices(linux.devices().as_deref().unwrap_or_default())?,
+        devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
         masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
         readonly: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
-        sysctl: sysctl(linux, &namespaces)?,
+        sysctl: sysctl::plan(linux, &namespaces)?,
         hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
         domainname: spec.domainname().clone().filter(|d| !d.is_empty()),
         process: process::plan(process, "process")?,
@@ -189,42 +173,6 @@ fn time_offsets(linux: &oci_spec::runtime::Linux) -> Result<Vec<(String, i64, u3
     Ok(out)
 }
 
-fn devices(list: &[oci_spec::runtime::LinuxDevice]) -> Result<Vec<Device>, ConfigError> {
-    let mut out = Vec::with_capacity(list.len());
-    for (i, d) in list.iter().enumerate() {
-        let at = format!("linux.devices[{i}]");
-        let number = |name: &str, v: i64| {
-            u32::try_from(v)
-                .map_err(|_| ConfigError::invalid(format!("{at}.{name}"), format!("{v} is no device number")))
-        };
-        let kind = match d.typ() {
-            LinuxDeviceType::C | LinuxDeviceType::U => {
-                DeviceKind::Char(number("major", d.major())?, number("minor", d.minor())?)
-            }
-            LinuxDeviceType::B => DeviceKind::Block(number("major", d.major())?, number("minor", d.minor())?),
-            LinuxDeviceType::P => DeviceKind::Fifo,
-            LinuxDeviceType::A => {
-                return Err(ConfigError::invalid(
-                    format!("{at}.type"),
-                    "\"a\" is no device; allowed are c, u, b, p",
-                ));
-            }
-        };
-        let path = clean_absolute(&format!("{at}.path"), d.path())?;
-        if path == Path::new("/") {
-            return Err(ConfigError::invalid(format!("{at}.path"), "empty; an absolute path is required"));
-        }
-        out.push(Device {
-            path,
-            kind,
-            mode: d.file_mode().unwrap_or(0o666) & 0o7777,
-            uid: d.uid().unwrap_or(0),
-            gid: d.gid().unwrap_or(0),
-        });
-    }
-    Ok(out)
-}
-
 fn paths(list: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>, ConfigError> {
     let mut out = Vec::new();
     for (i, path) in list.unwrap_or_default().iter().enumerate() {
@@ -234,74 +182,6 @@ fn paths(list: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>, ConfigError>
         }
         out.push(clean_absolute(&at, Path::new(path))?);
     }
-    Ok(out)
-}
-
-/// Only settings that belong to one of the container's own namespaces: others would change the host.
-fn sysctl(
-    linux: &oci_spec::runtime::Linux,
-    ns: &NamespacePlan,
-) -> Result<Vec<(String, String)>, ConfigError> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
-    let mut out = Vec::new();
-    for (key, value) in linux.sysctl().iter().flatten() {
-        let at = format!("linux.sysctl.{key}");
-        // "net/ipv4/conf/eth0.100/x" and "net.ipv4.x" are both in use; the first separator decides (sysctl.d(5))
-        let path = match key.find(['.', '/']) {
-            Some(i) if key.as_bytes().get(i) == Some(&b'.') => key
-                .chars()
-                .map(|c| match c {
-                    '.' => '/',
-                    '/' => '.',
-                    c => c,
-                })
-                .collect::<String>(),
-            _ => key.clone(),
-        };
-        if path.split('/').any(|part| part.is_empty() || part == "..")
-            || key.contains('\0')
-            || value.contains('\0')
-        {
-            return Err(ConfigError::invalid(at, "not a name of a kernel setting"));
-        }
-        let dotted = path.replace('/', ".");
-        let (needs, name) = if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-            (Namespaces::IPC, "ipc")
-        } else if path.starts_with("net/") {
-            (Namespaces::NET, "network")
-        } else if dotted == "kernel.domainname" {
-            (Namespaces::UTS, "uts")
-        } else if dotted == "kernel.hostname" {
-            return Err(ConfigError::invalid(
-                at,
-                "conflicts with the field hostname, which is to be used instead",
-            ));
-        } else if dotted.starts_with("user.") && ns.has_user() {
-            (Namespaces::USER, "user")
-        } else {
-            return Err(ConfigError::invalid(
-                at,
-                format!("sysctl {key:?} is not in a separate kernel namespace"),
-            ));
-        };
-        if !ns.private.contains(needs) {
-            return Err(ConfigError::invalid(
-                at,
-                format!("needs a private {name} namespace, else it would change the host"),
-            ));
-        }
-        out.push((path, value.clone()));
-    }
-    out.sort();
     Ok(out)
 }
 

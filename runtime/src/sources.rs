@@ -3,9 +3,10 @@
 //! A source is looked up once, by the one who has the right to (init may be a nobody on the host), before anything has
 //! been created; from then on only the descriptor is used, so there is no path left to race.
 
+use crate::plan::ContainerPlan;
+use crate::plan::devices::{Device, DeviceKind};
 use crate::plan::mounts::{IdMap, MountKind, MountOp};
 use crate::plan::options::Attrs;
-use crate::plan::{ContainerPlan, Device, DeviceKind};
 use crate::rootfs::RootfsError;
 use rustix::fs::{AtFlags, CWD, FileType, fstat, statat};
 use rustix::mount::{OpenTreeFlags, open_tree};

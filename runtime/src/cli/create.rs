@@ -16,8 +16,19 @@ fn options(global: &Global, args: &CreateArgs) -> Options {
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
+        listen_fds: listen_fds(),
         systemd_cgroup: global.systemd_cgroup,
         detach: args.detach,
+    }
+}
+
+/// Sockets that systemd hands to this very process (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    const MAX: u32 = 1024;
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(n)) if pid == std::process::id() && n <= MAX => n,
+        _ => 0,
     }
 }
 

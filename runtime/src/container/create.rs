@@ -1,6 +1,10 @@
 //! Making a container: plan, claim, clone, serve init, record. Whatever fails is undone.
 
+mod birth;
+pub mod files;
+mod listener;
 mod undo;
+mod visit;
 
 use super::status::Container;
 use super::{ContainerError, HookState};
@@ -12,14 +16,13 @@ use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
 use crate::state::{Record, StateRoot};
 use crate::{config, console, hooks, idmap, sources, timestamp};
+use birth::Birth;
 use oci_spec::runtime::Spec;
-use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use undo::Undo;
 use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan as CgroupPlan};
-use wharf_sys::fork::{Fork, Forked};
-use wharf_sys::namespace::{Namespaces, setns, unshare};
+use wharf_sys::namespace::Namespaces;
 
 /// How a container is to be made, beside its config.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,8 @@ pub struct Options {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
+    /// LISTEN_FDS of the caller: sockets that come before the preserved descriptors.
+    pub listen_fds: u32,
     pub systemd_cgroup: bool,
     /// The caller goes on to run the container in the foreground, and serves its terminal.
     pub detach: bool,
@@ -64,7 +69,7 @@ pub fn create(
     let (text, spec): (Vec<u8>, Spec) = config::load(&bundle)?;
     let plan = plan::plan(&spec, &bundle, &Host::detect())?;
     check_terminal(&plan, options, mode)?;
-    for fd in 3..3 + options.preserve_fds {
+    for fd in 3..3 + options.listen_fds + options.preserve_fds {
         if !wharf_sys::fds::is_open(fd as i32) {
             return Err(ContainerError::Refused(format!("--preserve-fds: descriptor {fd} is not open")));
         }
@@ -83,12 +88,6 @@ pub fn create(
     let init_joins = namespaces::open(&plan.namespaces.init_joins)?;
     let parent_joins = namespaces::open(&plan.namespaces.parent_joins)?;
     let user_join = namespaces::open(plan.namespaces.user_join.as_slice())?;
-    if !user_join.is_empty() {
-        return Err(ContainerError::Config(config::ConfigError::invalid(
-            "linux.namespaces",
-            "entering a user namespace by path is not supported by this version of runw",
-        )));
-    }
     let console_socket = match &options.console_socket {
         Some(path) => Some(
             console::connect_path(path)
@@ -121,7 +120,7 @@ pub fn create(
         container.dir.save(&container.record)?;
         container.dir.save_config(&text)?;
         let fifo =
-            if mode == Purpose::Create { Some(make_fifo(&container.dir.fifo(), &plan)?) } else { None };
+            if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
         undo.cgroup_may_exist(container.record.cgroup.clone());
         let cgroup = Cgroup::create(&hierarchies, &cgroup_plan)?;
         let view = if plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
@@ -142,21 +141,10 @@ pub fn create(
             .map(|fd| fd.try_clone_to_owned())
             .transpose()
             .map_err(ContainerError::act("cgroup"))?;
-        let forked = {
-            let visit = Visit::enter(&plan, &parent_joins)?;
-            let fork = Fork {
-                namespaces: plan.namespaces.clone,
-                cgroup: into.as_ref().map(AsFd::as_fd),
-                sibling: false,
-            };
-            let forked = fork.fork().map_err(ContainerError::act("creating the container's namespaces"))?;
-            if matches!(forked, Forked::Child) {
-                visit.stay();
-            }
-            forked
-        };
-        let (pid, pidfd) = match forked {
-            Forked::Child => {
+        let born =
+            birth::birth(&plan, &parent_joins, &user_join, into.as_ref().map(AsFd::as_fd), &init_channel)?;
+        let (pid, pidfd) = match born {
+            Birth::Init => {
                 drop(channel);
                 let init = Init {
                     id,
@@ -172,12 +160,12 @@ pub fn create(
                     no_pivot: options.no_pivot,
                     no_new_keyring: options.no_new_keyring,
                     preserve_fds: options.preserve_fds,
-                    listen_fds: 0,
+                    listen_fds: options.listen_fds,
                     state: HookState::of(&container.record),
                 };
                 init::run(init, init_channel)
             }
-            Forked::Parent { pid, pidfd } => (pid, pidfd),
+            Birth::Runtime { pid, pidfd } => (pid, pidfd),
         };
         undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
         drop(init_channel);
@@ -210,7 +198,9 @@ fn serve(
     if plan.namespaces.clone.contains(Namespaces::USER) {
         idmap::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)
             .map_err(ContainerError::act("mapping ids of the user namespace"))?;
-        // root of the new namespace may not raise what the host has set
+    }
+    if plan.namespaces.has_user() {
+        // root of the namespace may not raise what the host has set
         crate::process::limits::raise(&plan.process.rlimits, Some(pid))?;
     }
     channel.send(Step::Mapped, None)?;
@@ -229,12 +219,12 @@ fn serve(
     channel.send(Step::HooksDone, None)?;
     let terminal = channel.expect_fd(Step::Terminal)?;
     if let Some(listener) = channel.expect_fd(Step::Listener)? {
-        hand_over_listener(plan, &state, pid, &listener)?;
+        listener::hand_over(plan, &state, pid, &listener)?;
     }
     channel.expect(Step::Ready)?;
     oom_score(&plan.process, pid)?;
     if let Some(path) = &options.pid_file {
-        write_pid_file(path, pid)
+        files::write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
     }
     Ok(terminal)
@@ -274,121 +264,10 @@ fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Res
     }
 }
 
-/// The fifo that `start` opens. Init opens it by this descriptor only.
-fn make_fifo(path: &Path, plan: &ContainerPlan) -> Result<OwnedFd, ContainerError> {
-    let failed = || ContainerError::act::<rustix::io::Errno>(format!("making {}", path.display()));
-    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
-        .map_err(failed())?;
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed())?;
-    // whoever the process becomes, it has to be able to open it; the umask may have taken bits
-    rustix::fs::chmodat(rustix::fs::CWD, path, Mode::from_raw_mode(0o622), rustix::fs::AtFlags::empty())
-        .map_err(failed())?;
-    let _ = plan;
-    Ok(fd)
-}
-
-/// Written beside and renamed: a watcher sees the whole number or none.
-pub fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, pid.to_string())?;
-    std::fs::rename(&new, path)
-}
-
 fn poststart(plan: &ContainerPlan, container: &Container, pid: i32) {
     let state = HookState::of(&container.record).json("running", pid);
     // the process runs already: the specification has the failure logged and the container go on
     if let Err(e) = hooks::run("poststart", plan.hooks.poststart().as_ref(), &state) {
         crate::log::warn(&e.to_string());
-    }
-}
-
-/// Gives the seccomp notification descriptor to the agent at listenerPath, with the state as the specification has it.
-fn hand_over_listener(
-    plan: &ContainerPlan,
-    state: &HookState<'_>,
-    pid: i32,
-    listener: &OwnedFd,
-) -> Result<(), ContainerError> {
-    let Some(profile) = &plan.seccomp else { return Ok(()) };
-    let Some(path) = profile.listener_path() else {
-        return Err(ContainerError::Config(config::ConfigError::invalid(
-            "linux.seccomp.listenerPath",
-            "missing; the profile has rules with SCMP_ACT_NOTIFY",
-        )));
-    };
-    let message = serde_json::json!({
-        "ociVersion": state.oci_version,
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": profile.listener_metadata().clone().unwrap_or_default(),
-        "state": state.value("creating", pid),
-    });
-    let socket = console::connect_path(path)
-        .map_err(ContainerError::act(format!("connecting to the seccomp agent at {}", path.display())))?;
-    console::send_fd(&socket, listener, message.to_string().as_bytes())
-        .map_err(ContainerError::act(format!("sending to the seccomp agent at {}", path.display())))
-}
-
-/// The runtime's stay in namespaces that only apply to children, or that init could not enter: left again on drop.
-struct Visit {
-    back: Vec<(OwnedFd, Namespaces)>,
-}
-
-impl Visit {
-    fn enter(plan: &ContainerPlan, joins: &[namespaces::Entered]) -> Result<Self, ContainerError> {
-        let mut visit = Self { back: Vec::new() };
-        for entered in joins {
-            let kind = entered.join.kind;
-            visit.remember(kind)?;
-            setns(&entered.fd, kind).map_err(ContainerError::act(format!(
-                "{}.path: entering {}",
-                entered.join.at,
-                entered.join.path.display()
-            )))?;
-        }
-        if !plan.time_offsets.is_empty() {
-            // offsets can only be written while nobody is in the namespace
-            visit.remember(Namespaces::TIME)?;
-            unshare(Namespaces::TIME).map_err(ContainerError::act("making the time namespace"))?;
-            for (clock, secs, nanos) in &plan.time_offsets {
-                std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
-                    .map_err(ContainerError::act(format!("linux.timeOffsets.{clock}")))?;
-            }
-        }
-        Ok(visit)
-    }
-
-    /// In init: this is where it is to be.
-    fn stay(mut self) {
-        self.back.clear();
-    }
-
-    fn remember(&mut self, kind: Namespaces) -> Result<(), ContainerError> {
-        let name = match kind {
-            Namespaces::PID => "pid",
-            Namespaces::NET => "net",
-            Namespaces::IPC => "ipc",
-            Namespaces::UTS => "uts",
-            Namespaces::CGROUP => "cgroup",
-            Namespaces::TIME => "time",
-            _ => return Err(ContainerError::Refused("a namespace that the runtime cannot visit".into())),
-        };
-        let path = format!("/proc/self/ns/{name}");
-        let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(ContainerError::act(format!("opening {path}")))?;
-        self.back.push((fd, kind));
-        Ok(())
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        for (fd, kind) in self.back.drain(..) {
-            if let Err(e) = setns(&fd, kind) {
-                crate::log::warn(&format!("leaving a namespace of the container: {e}"));
-            }
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Running another process in a container.
 
 use super::ContainerError;
-use super::create::{oom_score, write_pid_file};
+use super::create::files::write_pid_file;
+use super::create::oom_score;
 use super::status::{Container, Status};
 use crate::handshake::{Channel, Script, Step};
 use crate::host::Host;
-use crate::init::{self, InitError};
+use crate::init::{self, InitError, settle};
 use crate::pid::ProcessId;
 use crate::plan::process::{self, ProcessPlan};
 use crate::process::limits;
@@ -17,8 +18,8 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use wharf_cgroups::Joiner;
+use std::path::{Component, Path, PathBuf};
+use wharf_cgroups::{Cgroup, Joiner, Paths};
 use wharf_sys::fork::{Fork, Forked, exit_now};
 use wharf_sys::namespace::{Namespaces, setns};
 
@@ -93,11 +94,38 @@ pub fn exec(
                 .map_err(ContainerError::act(format!("connecting to console socket {}", path.display())))
         })
         .transpose()?;
-    if options.sub_cgroup.is_some() {
-        return Err(ContainerError::Refused("--cgroup is not supported by this version of runw".into()));
-    }
-    let joiner = container.cgroup()?.joiner()?;
+    let joiner = match &options.sub_cgroup {
+        Some(path) => sub_cgroup(&container.record.cgroup, path)?.joiner()?,
+        None => container.cgroup()?.joiner()?,
+    };
     launch(container, plan, filter, joiner, init, socket, options)
+}
+
+/// A cgroup below the container's, which has to exist: `[controller:]path`.
+fn sub_cgroup(paths: &Paths, text: &str) -> Result<Cgroup, ContainerError> {
+    let (controller, path) = match text.split_once(':') {
+        Some((controller, path)) => (Some(controller), path),
+        None => (None, text),
+    };
+    let path = Path::new(path.trim_start_matches('/'));
+    if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+        return Err(ContainerError::Refused(format!("--cgroup: {text:?} leaves the container's cgroup")));
+    }
+    let mut paths = paths.clone();
+    if controller.is_some_and(|c| !paths.0.contains_key(c)) {
+        return Err(ContainerError::Refused(format!(
+            "--cgroup: {text:?} names no controller of the container"
+        )));
+    }
+    for (name, dir) in &mut paths.0 {
+        if controller.is_none_or(|c| c == name) {
+            dir.push(path);
+            if !dir.is_dir() {
+                return Err(ContainerError::Refused(format!("--cgroup: {} does not exist", dir.display())));
+            }
+        }
+    }
+    Ok(Cgroup::from_paths(&paths)?)
 }
 
 fn launch(
@@ -201,14 +229,14 @@ impl Child<'_> {
             init::terminal(self.plan, &root, self.socket.take(), channel, false)?;
         }
         if self.plan.apparmor.is_some() || self.plan.selinux.is_some() {
-            init::labels(self.plan, &Proc::new()?)?;
+            settle::labels(self.plan, &Proc::new()?)?;
         }
-        init::keyring(&self.container.record.id)?;
+        settle::keyring(&self.container.record.id)?;
         let user_namespace = self.namespaces.contains(Namespaces::USER);
-        let program = init::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
+        let program = settle::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
         channel.send(Step::Ready, None)?;
         channel.expect(Step::Go)?;
-        init::load_last(self.filter.as_ref().filter(|_| self.plan.no_new_privileges))?;
+        settle::load_last(self.filter.as_ref().filter(|_| self.plan.no_new_privileges))?;
         wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
         limits::set(&self.plan.rlimits)?;
         Ok(program)

@@ -24,8 +24,7 @@ pub fn raise(limits: &[(Resource, Rlimit)], pid: Option<i32>) -> Result<(), Proc
 /// Sets the limits of this process. Its last act before the exec.
 pub fn set(limits: &[(Resource, Rlimit)]) -> Result<(), ProcessError> {
     for (resource, limit) in limits {
-        setrlimit(*resource, limit.clone())
-            .map_err(ProcessError::act(format!("setting the limit {resource:?}")))?;
+        setrlimit(*resource, *limit).map_err(ProcessError::act(format!("setting the limit {resource:?}")))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::RootfsError;
 use super::mount::attach;
 use super::resolve::{Root, Target};
-use crate::plan::{Device, DeviceKind};
+use crate::plan::devices::{Device, DeviceKind};
 use crate::sources::Tree;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, statat, symlinkat, unlinkat,

@@ -110,6 +110,27 @@ fn root_preserved_descriptors_arrive_and_others_do_not() {
     assert_eq!(String::from_utf8_lossy(&out.stdout), "0 1 2 3 4 data");
 }
 
+#[test]
+fn root_listening_sockets_of_systemd_arrive() {
+    let b = Bundle::new("echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4");
+    b.write_config();
+    let file = |name: &str| {
+        let path = b.path().join(name);
+        fs::write(&path, format!("{name}\n")).unwrap();
+        path.display().to_string()
+    };
+    let script = format!(
+        "exec 3<{} 4<{}; LISTEN_FDS=1 LISTEN_PID=$$ exec {RUNW} --root {} run --preserve-fds 1 {}",
+        file("first"),
+        file("second"),
+        b.state_root().display(),
+        b.id
+    );
+    let out =
+        std::process::Command::new("/bin/sh").args(["-c", &script]).current_dir(b.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "1 1\nfirst\nsecond\n");
+}
+
 /// CVE-2019-19921, CVE-2023-27561, CVE-2023-28642: an image whose /proc (or /sys, /dev) is a link.
 #[test]
 fn root_cve_2019_19921_symlinked_proc_sys_and_dev_are_refused() {

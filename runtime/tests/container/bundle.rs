@@ -73,7 +73,7 @@ impl Bundle {
         config["process"]["terminal"] = false.into();
         config["process"]["args"] = json!(["sh", "-c", script]);
         config["root"]["readonly"] = false.into();
-        config["linux"]["cgroupsPath"] = format!("/runw-test/{id}").into();
+        config["linux"]["cgroupsPath"] = format!("/runw-test-{id}").into();
         Self { dir, id, config }
     }
 
@@ -147,7 +147,7 @@ impl Bundle {
 
     /// All directories of this container's cgroup that exist.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let below = format!("runw-test/{}", self.id);
+        let below = format!("runw-test-{}", self.id);
         let roots = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path());
         roots
             .chain([PathBuf::from("/sys/fs/cgroup")])

@@ -106,3 +106,25 @@ fn root_exec_has_no_more_privileges_than_the_container() {
     let bits = u64::from_str_radix(more.split_whitespace().last().unwrap(), 16).unwrap();
     assert_eq!(bits & (1 << 19), 1 << 19);
 }
+
+#[test]
+fn root_exec_runs_in_a_cgroup_below_the_containers() {
+    let b = Bundle::new("sleep 1000");
+    b.run_detached();
+    let below = |b: &Bundle| b.cgroups().iter().map(|d| d.join("below")).collect::<Vec<_>>();
+    b.call(&["exec", "--cgroup", "below", &b.id, "true"]).fails_with("does not exist");
+    b.call(&["exec", "--cgroup", "../..", &b.id, "true"]).fails_with("leaves the container's cgroup");
+    for dir in below(&b) {
+        std::fs::create_dir(&dir).unwrap();
+        // a new v1 cpuset is empty, and takes nobody until it has what its parent has
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(value) = std::fs::read_to_string(dir.with_file_name(file)) {
+                std::fs::write(dir.join(file), value).unwrap();
+            }
+        }
+    }
+    let out = b.call(&["exec", "--cgroup", "below", &b.id, "cat", "/proc/self/cgroup"]).ok();
+    assert!(out.lines().filter(|l| !l.starts_with("0::")).all(|l| l.ends_with(":/below")), "{out}");
+    b.call(&["delete", "--force", &b.id]).ok();
+    b.assert_nothing_left();
+}

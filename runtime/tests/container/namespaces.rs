@@ -109,3 +109,27 @@ fn root_a_time_namespace_shifts_the_clock() {
     let uptime: f64 = b.run().ok().split_whitespace().next().unwrap().parse().unwrap();
     assert!(uptime > 1_000_000.0, "{uptime}");
 }
+
+#[test]
+fn root_a_user_namespace_is_entered_by_path_and_owns_what_is_new() {
+    let other = with_user_namespace("sleep 1000");
+    other.run_detached();
+    let pid = other.state()["pid"].to_string();
+    let user = format!("/proc/{pid}/ns/user");
+    let mut b = with_user_namespace(
+        "id -u; readlink /proc/self/ns/user; hostname inside && hostname; touch /tmp/mine",
+    );
+    for ns in b.config["linux"]["namespaces"].as_array_mut().unwrap() {
+        if ns["type"] == "user" {
+            ns["path"] = user.clone().into();
+        } else if ns["type"] == "network" {
+            ns["path"] = format!("/proc/{pid}/ns/net").into();
+        }
+    }
+    let caps = json!(["CAP_SYS_ADMIN"]);
+    b.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    let link = std::fs::read_link(&user).unwrap().to_string_lossy().into_owned();
+    // setting the host name needs CAP_SYS_ADMIN over the new uts namespace, which so belongs to the one entered
+    assert_eq!(b.run().ok(), format!("0\n{link}\ninside\n"));
+    b.assert_nothing_left();
+}

@@ -1,0 +1,34 @@
+//! Handing a seccomp notification descriptor to its agent.
+
+use crate::config::ConfigError;
+use crate::console;
+use crate::container::{ContainerError, HookState};
+use crate::plan::ContainerPlan;
+use std::os::fd::OwnedFd;
+
+/// Gives the seccomp notification descriptor to the agent at listenerPath, with the state as the specification has it.
+pub fn hand_over(
+    plan: &ContainerPlan,
+    state: &HookState<'_>,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<(), ContainerError> {
+    let Some(profile) = &plan.seccomp else { return Ok(()) };
+    let Some(path) = profile.listener_path() else {
+        return Err(ContainerError::Config(ConfigError::invalid(
+            "linux.seccomp.listenerPath",
+            "missing; the profile has rules with SCMP_ACT_NOTIFY",
+        )));
+    };
+    let message = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": profile.listener_metadata().clone().unwrap_or_default(),
+        "state": state.value("creating", pid),
+    });
+    let socket = console::connect_path(path)
+        .map_err(ContainerError::act(format!("connecting to the seccomp agent at {}", path.display())))?;
+    console::send_fd(&socket, listener, message.to_string().as_bytes())
+        .map_err(ContainerError::act(format!("sending to the seccomp agent at {}", path.display())))
+}
