@@ -109,10 +109,16 @@ impl ExecCell {
     /// Waits, a little, until memory agrees with the shim: a client whose stream has just ended asks for the exit code
     /// before the event of the exit has come.
     pub(crate) async fn settle(&self, shared: &Arc<Shared>) {
-        let over = self.changed.notified();
-        if self.in_hand.load(Ordering::SeqCst) {
-            let _ = tokio::time::timeout(SETTLE, over).await;
-        }
+        let starting = async {
+            loop {
+                let changed = self.changed.notified();
+                if !self.in_hand.load(Ordering::SeqCst) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, starting).await;
         if !matches!(self.lock().phase, ExecPhase::Running { .. }) {
             return;
         }
