@@ -22,10 +22,12 @@ pub struct Message {
     pub action: String,
     #[serde(rename = "Actor")]
     pub actor: Actor,
+    #[serde(skip_serializing_if = "omit::zero")]
     pub scope: String,
     /// Seconds since the epoch.
+    #[serde(skip_serializing_if = "omit::zero")]
     pub time: i64,
-    #[serde(rename = "timeNano")]
+    #[serde(rename = "timeNano", skip_serializing_if = "omit::zero")]
     pub time_nano: i64,
 }
 

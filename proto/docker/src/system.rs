@@ -75,7 +75,7 @@ pub struct Info {
     pub ipv4_forwarding: bool,
     pub debug: bool,
     #[serde(rename = "NFd")]
-    pub n_fd: u64,
+    pub n_fd: i64,
     pub oom_kill_disable: bool,
     #[serde(rename = "NGoroutines")]
     pub n_goroutines: u64,

@@ -141,7 +141,7 @@ async fn info(State(state): State<AppState>) -> Result<Response, ApiError> {
         ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|t| t.trim() == "1"),
         debug: state.daemon.debug,
-        n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count() as u64),
+        n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count() as i64),
         n_goroutines: std::fs::read_dir("/proc/self/task").map_or(0, |dir| dir.count() as u64),
         system_time: Time::now().to_string(),
         logging_driver: config.log.r#type.clone(),
