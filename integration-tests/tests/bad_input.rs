@@ -43,7 +43,8 @@ fn root_wrong_requests_get_dockers_status_and_text() {
     let answer = create("", r#"{"Image":"nope"}"#);
     assert_eq!((answer.status, message(&answer).as_str()), (404, "No such image: nope:latest"));
     let answer = create("", r#"{"Image":"UPPER CASE"}"#);
-    assert_eq!((answer.status, message(&answer).as_str()), (400, "invalid reference format"));
+    assert_eq!(answer.status, 400);
+    assert!(message(&answer).starts_with("invalid reference format"), "{}", message(&answer));
     let answer = create("", r#"{"Image":"#);
     assert_eq!(answer.status, 400, "{}", answer.text());
     let answer = create("", "");
@@ -228,7 +229,7 @@ fn root_a_full_disk_is_a_clear_error_and_work_resumes() {
     let archive = archive.to_str().expect("utf-8");
     let out = stack.wharf(&["load", "-i", archive]);
     assert!(!out.status.success(), "the disk should be full: {}", text(&out));
-    assert!(text(&out).contains("no space left on device"), "{}", text(&out));
+    assert!(text(&out).to_lowercase().contains("no space left on device"), "{}", text(&out));
     assert_eq!(stack.ok(&["images", "-q", "busybox"]), "");
     fs::remove_file(&filler).expect("removed");
     eventually("loading works once there is space", Duration::from_secs(20), || {
@@ -266,7 +267,7 @@ fn root_runw_names_what_is_wrong_in_config_json_and_makes_nothing() {
     };
     assert!(runw("{").contains("config.json"));
     let said = runw(
-        r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["sh"],"cwd":"relative","user":{"uid":0,"gid":0}}}"#,
+        r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"},"process":{"args":["sh"],"cwd":"relative","user":{"uid":0,"gid":0}},"linux":{"namespaces":[{"type":"mount"}]}}"#,
     );
     assert!(said.contains("cwd"), "{said}");
     let said = runw(

@@ -41,7 +41,13 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     assert_eq!(code(&["run", "--rm", "127.0.0.1:1/none", "true"]), 125);
     assert_eq!(code(&["run", "--rm", image, "/etc/passwd"]), 126);
     assert_eq!(code(&["run", "--rm", image, "/no/such"]), 127);
-    assert_eq!(code(&["run", "--rm", image, "bash", "-c", "kill -9 $$"]), 137);
+    let mut victim = client(&stack, &["run", "--rm", "--name", "victim", image, "sleep", "1000"])
+        .spawn()
+        .expect("the client runs");
+    eventually("it can be killed", Duration::from_secs(10), || {
+        output(&["kill", "victim"]).status.success().then_some(())
+    });
+    assert_eq!(victim.wait().expect("the client ends").code(), Some(137));
 
     let mut shell = Terminal::start(&client(&stack, &["run", "-it", "--name", "shell", image, "bash"]));
     shell.send("tty; echo te'rmi'nal\n");
@@ -73,6 +79,9 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     exec.send("cat /etc/debian_version; exit 4\n");
     exec.expect(0, "12.");
     assert_eq!(exec.exit_code(), 4);
+    eventually("it has said all", Duration::from_secs(10), || {
+        ok(&["logs", "work"]).contains("line 3").then_some(())
+    });
     ok(&["kill", "work"]);
     assert_eq!(ok(&["wait", "work"]), "137");
     let mut said = String::new();

@@ -70,7 +70,12 @@ fn root_run_gives_the_containers_exit_code() {
     each_client(|d| {
         assert_eq!(d.code(&run(&["true"])), 0);
         assert_eq!(d.code(&run(&["sh", "-c", "exit 3"])), 3);
-        assert_eq!(d.code(&run(&["sh", "-c", "kill -9 $$"])), 137);
+        let words = ["run", "--rm", "--name", "victim", "--network", "none", "busybox", "sleep", "1000"];
+        let mut child = d.command(&words).spawn().expect("the client runs");
+        eventually("it can be killed", Duration::from_secs(10), || {
+            d.output(&["kill", "victim"]).status.success().then_some(())
+        });
+        assert_eq!(child.wait().expect("the client ends").code(), Some(137));
         assert_eq!(d.code(&run(&["/etc/passwd"])), 126, "a file that is not executable");
         assert_eq!(d.code(&run(&["no-such-program"])), 127);
         assert_eq!(d.code(&["run", "--rm", "--no-such-flag", "busybox"]), 125);
