@@ -123,6 +123,8 @@ pub fn create(
             if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
         undo.cgroup_may_exist(container.record.cgroup.clone());
         let cgroup = Cgroup::create(&hierarchies, &cgroup_plan)?;
+        // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
+        cgroup.apply_devices(&device_rules(&plan))?;
         let view = if plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
             CgroupView::prepare(&container.record.cgroup, hierarchies.mode(), plan.namespaces.unshare_cgroup)?
         } else {
@@ -205,7 +207,6 @@ fn serve(
     }
     channel.send(Step::Mapped, None)?;
     cgroup.apply(&plan.resources)?;
-    cgroup.apply_devices(&device_rules(plan))?;
     container.record.init = ProcessId::of(pid);
     container.dir.save(&container.record)?;
     let state = HookState::of(&container.record);

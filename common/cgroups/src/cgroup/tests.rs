@@ -172,6 +172,43 @@ fn root_devices_not_allowed_cannot_be_opened() {
 }
 
 #[test]
+fn root_changed_device_rules_leave_no_moment_without_the_kept_ones() {
+    let h = Hierarchies::detect().unwrap();
+    if h.mode() == Mode::Unified {
+        panic!("this test wants v1's devices controller");
+    }
+    let cgroup = Scratch::new(&h);
+    cgroup.apply_devices(&default_rules()).unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "while : </dev/null; do :; done 2>/dev/null; exit 9"])
+        .spawn()
+        .unwrap();
+    cgroup.add(child.id() as i32).unwrap();
+    let used = Cgroup::from_paths(&cgroup.1).unwrap();
+    let list = || used.dir("devices").unwrap().read("devices.list").unwrap();
+    let mut more = default_rules();
+    more.push(
+        LinuxDeviceCgroupBuilder::default()
+            .allow(true)
+            .typ(LinuxDeviceType::C)
+            .major(1)
+            .minor(11)
+            .access("r")
+            .build()
+            .unwrap(),
+    );
+    for _ in 0..200 {
+        used.apply_devices(&more).unwrap();
+        assert!(list().contains("c 1:11 r"), "{}", list());
+        used.apply_devices(&default_rules()).unwrap();
+        assert!(!list().contains("1:11"), "{}", list());
+    }
+    assert!(child.try_wait().unwrap().is_none(), "/dev/null could not be opened for a moment");
+    cgroup.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn root_a_v2_device_program_denies_and_is_replaced() {
     let cgroup = Scratch::new(&unified());
     let open = |path: &str| -> bool {

@@ -54,7 +54,7 @@ impl Cgroup {
                 None => return Ok(()),
             },
             Mode::Legacy | Mode::Hybrid => match self.dir("devices") {
-                Some(dir) => write_files(dir, &policy),
+                Some(dir) => write_files(dir, &policy, self.existed()),
                 None => {
                     let e = CgroupError::MissingController {
                         controller: "devices".into(),
@@ -71,23 +71,47 @@ impl Cgroup {
     }
 }
 
-fn write_files(dir: &Dir, policy: &Policy) -> Result<(), CgroupError> {
+/// `used`: there may be processes already, which must not be denied in between what they have and keep.
+fn write_files(dir: &Dir, policy: &Policy, used: bool) -> Result<(), CgroupError> {
     let (base, exceptions) = match policy.default_allow {
         true => ("devices.allow", "devices.deny"),
         false => ("devices.deny", "devices.allow"),
     };
-    dir.write(base, "a")?;
-    if policy.exceptions.is_empty() {
+    let now = if used { dir.read("devices.list")? } else { String::new() };
+    let now: Vec<&str> = now.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    // the list holds exceptions only while the default is to deny
+    let listed = used && !policy.default_allow && now != ["a *:* rwm"];
+    if !listed {
+        dir.write(base, "a")?;
+    }
+    let wanted: Vec<String> = policy.exceptions.iter().map(ToString::to_string).collect();
+    write_rules(dir, exceptions, &wanted)?;
+    if listed {
+        // rights that are on the list beyond those wanted; then once more what a removal may have touched
+        let gone: Vec<String> =
+            now.iter().filter(|l| !wanted.iter().any(|w| w == *l)).map(|l| (*l).to_owned()).collect();
+        let kept = |g: &String| {
+            wanted.iter().any(|w| g.rsplit_once(' ').map(|r| r.0) == w.rsplit_once(' ').map(|r| r.0))
+        };
+        write_rules(dir, "devices.deny", &gone)?;
+        if gone.iter().any(kept) {
+            write_rules(dir, exceptions, &wanted)?;
+        }
+    }
+    Ok(())
+}
+
+/// One rule a write, as the kernel wants it.
+fn write_rules(dir: &Dir, name: &str, rules: &[String]) -> Result<(), CgroupError> {
+    if rules.is_empty() {
         return Ok(());
     }
-    let path = dir.path.join(exceptions);
-    let file =
-        open(dir.fd.as_fd(), exceptions, OFlags::WRONLY).map_err(|e| CgroupError::io("open", &path, e))?;
-    for exception in &policy.exceptions {
-        let text = exception.to_string();
+    let path = dir.path.join(name);
+    let file = open(dir.fd.as_fd(), name, OFlags::WRONLY).map_err(|e| CgroupError::io("open", &path, e))?;
+    for text in rules {
         put(&file, text.as_bytes()).map_err(|e| CgroupError::Write {
             path: path.clone(),
-            value: text,
+            value: text.clone(),
             source: e.into(),
             hint: String::new(),
         })?;
