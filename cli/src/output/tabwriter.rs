@@ -58,7 +58,7 @@ pub(crate) fn align(text: &str, layout: Layout) -> String {
     out
 }
 
-/// Characters that a terminal shows, colour sequences not counted; wide characters count once, as in Go.
+/// Columns of a terminal that a cell takes, colour sequences not counted.
 fn width(cell: &str) -> usize {
     let mut count = 0;
     let mut chars = cell.chars();
@@ -70,7 +70,7 @@ fn width(cell: &str) -> usize {
                 }
             }
         } else {
-            count += 1;
+            count += display_width(c);
         }
     }
     count
@@ -103,7 +103,8 @@ mod tests {
     }
 
     #[test]
-    fn characters_count_once_and_colours_not_at_all() {
+    fn wide_characters_count_twice_and_colours_not_at_all() {
+        assert_eq!(align("日本\tx\na\ty", TABLE), "日本      x\na         y");
         assert_eq!(align("é…\tx\n\x1b[31mab\x1b[0m\ty", TABLE), "é…        x\n\x1b[31mab\x1b[0m        y");
     }
 }

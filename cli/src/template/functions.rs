@@ -106,8 +106,8 @@ pub(crate) fn call(name: &str, args: &[Value], dialect: Dialect) -> Answer {
             Value::Str(join(&items, &text(&separator, 1)?)?)
         }
         "title" => Value::Str(title(&text(&exactly::<1>(name, args)?[0], 0)?)),
-        "lower" => Value::Str(text(&exactly::<1>(name, args)?[0], 0)?.to_lowercase()),
-        "upper" => Value::Str(text(&exactly::<1>(name, args)?[0], 0)?.to_uppercase()),
+        "lower" => Value::Str(text(&exactly::<1>(name, args)?[0], 0)?.chars().map(lower).collect()),
+        "upper" => Value::Str(text(&exactly::<1>(name, args)?[0], 0)?.chars().map(upper).collect()),
         "pad" => {
             let [source, before, after] = exactly(name, args)?;
             Value::Str(pad(text(&source, 0)?, int(&before, 1)?, int(&after, 2)?)?)
@@ -249,6 +249,17 @@ fn join(items: &Value, separator: &str) -> Result<String, Failure> {
     Ok(texts?.join(separator))
 }
 
+/// Go changes case letter by letter: one that would become two (`ß`) stays.
+fn upper(c: char) -> char {
+    let mut upper = c.to_uppercase();
+    if upper.len() == 1 { upper.next().unwrap_or(c) } else { c }
+}
+
+fn lower(c: char) -> char {
+    let mut lower = c.to_lowercase();
+    if lower.len() == 1 { lower.next().unwrap_or(c) } else { c }
+}
+
 /// Go's `strings.Title`: the first letter of every word.
 fn title(text: &str) -> String {
     let mut previous = ' ';
@@ -256,7 +267,7 @@ fn title(text: &str) -> String {
         .map(|c| {
             let starts = !(previous == '_' || previous == '\'' || previous.is_alphanumeric());
             previous = c;
-            if starts { c.to_uppercase().next().unwrap_or(c) } else { c }
+            if starts { upper(c) } else { c }
         })
         .collect()
 }

@@ -114,8 +114,14 @@ pub(super) fn nil_of(field: &str) -> Nil {
     }
 }
 
-/// What a field is that JSON leaves out: a nil pointer or map, or else nothing to print.
+/// Fields that JSON leaves out when they are the number zero.
+const NUMBERS: &[&str] = &["time", "timeNano", "PublicPort", "GwPriority", "FailingStreak"];
+
+/// What a field is that JSON leaves out: a nil pointer or map, zero, or else nothing to print.
 pub(super) fn absent(field: &str) -> Value {
+    if NUMBERS.contains(&field) {
+        return Value::Int(0);
+    }
     match nil_of(field) {
         Nil::List => Value::str(""),
         nil => Value::Nil(nil),

@@ -122,17 +122,19 @@ fn plain(client: &ClientSide, server: Option<&Version>) -> String {
 fn engine(server: &Version, component: &ComponentVersion) -> String {
     let detail = |name: &str| component.details.get(name).map_or("", String::as_str);
     let version = if component.version.is_empty() { &server.version } else { &component.version };
-    format!(
-        "\n  Version:\t{version}\n  API version:\t{} (minimum version {})\n  Go version:\t{}\n  Git commit:\t{}\n  Built:\t{}\n  OS/Arch:\t{}/{}\n  Experimental:\t{}",
+    let mut out = format!(
+        "\n  Version:\t{version}\n  API version:\t{} (minimum version {})",
         detail("ApiVersion"),
         detail("MinAPIVersion"),
-        detail("GoVersion"),
-        detail("GitCommit"),
-        detail("BuildTime"),
-        detail("Os"),
-        detail("Arch"),
-        detail("Experimental"),
-    )
+    );
+    // only a daemon in Go has the first of these
+    for (label, name) in [("Go version", "GoVersion"), ("Git commit", "GitCommit"), ("Built", "BuildTime")] {
+        if !detail(name).is_empty() {
+            out.push_str(&format!("\n  {label}:\t{}", detail(name)));
+        }
+    }
+    let (os, arch, experimental) = (detail("Os"), detail("Arch"), detail("Experimental"));
+    out + &format!("\n  OS/Arch:\t{os}/{arch}\n  Experimental:\t{experimental}")
 }
 
 #[cfg(test)]
