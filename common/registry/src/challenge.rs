@@ -115,4 +115,11 @@ mod tests {
         }
         assert!(read(&"a ".repeat(1000)).len() <= MAX_CHALLENGES);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics(text in "\\PC{0,200}") {
+            read(&text);
+        }
+    }
 }

@@ -213,4 +213,11 @@ mod tests {
             assert!(of(&[change]).is_err(), "{change}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_change_panics(name in "(CMD|ENV|LABEL|EXPOSE|VOLUME|WORKDIR|USER)", rest in "\\PC{0,100}") {
+            let _ = apply(&[format!("{name} {rest}")]);
+        }
+    }
 }

@@ -154,4 +154,11 @@ mod tests {
         let many = format!(r#"{{"config":{{"Env":[{}"x"]}}}}"#, "\"x\",".repeat(MAX_ENTRIES));
         assert!(Document::parse(many.as_bytes(), 0).unwrap_err().contains("Env"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_config_panics(key in "(config|rootfs|history|created|os)", value in "\\PC{0,100}") {
+            let _ = Document::parse(format!("{{\"{key}\":{value}}}").as_bytes(), 0);
+        }
+    }
 }

@@ -138,4 +138,11 @@ mod tests {
         let pattern = "*a".repeat(50);
         assert_eq!(matches(&pattern, &"b".repeat(5000)), Some(false));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_pattern_panics(pattern in "[\\\\*?\\[\\]a-c^/-]{0,12}", text in "[a-c/]{0,8}") {
+            matches(&pattern, &text);
+        }
+    }
 }

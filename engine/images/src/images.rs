@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use engine_backend::Backend;
+use engine_backend::{Backend, BackendError};
 use engine_core::events::EventBus;
 use engine_core::usage::ImageUsage;
 use tokio::sync::Semaphore;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub locks: KeyedLocks,
     /// Archives being read take a thread each.
     pub archives: Semaphore,
+    pub started: SystemTime,
 }
 
 /// Archives loaded or imported at the same time.
@@ -62,8 +64,15 @@ impl Images {
             sizes: Sizes::default(),
             locks: KeyedLocks::default(),
             archives: Semaphore::new(MAX_ARCHIVES),
+            started: SystemTime::now(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Sweeps up after a former process: whatever it was pulling, loading or importing when it ended is given to the
+    /// collector. To be called at each start.
+    pub async fn recover(&self) -> Result<(), BackendError> {
+        crate::lease::recover(self.backend(), self.inner.started).await
     }
 
     pub(crate) fn backend(&self) -> &Backend {

@@ -17,6 +17,9 @@ use crate::load::layer_type;
 use crate::stored;
 use crate::tag::{TagError, repo_and_tag};
 
+/// Bytes sent to the daemon at once.
+const BATCH: usize = 256 << 10;
+
 /// What to import.
 pub struct ImportRequest {
     /// The archive's bytes in order: tar, perhaps with gzip or zstd. An error text means that the client went away.
@@ -123,13 +126,19 @@ impl Images {
         let mut writer = self.backend().content_writer(lease.lease(), &ingest, 0, "").await?;
         let mut digester = Digester::new(Algorithm::Sha256);
         let mut magic = Vec::with_capacity(6);
+        let mut batch = Vec::with_capacity(BATCH);
         let received = async {
             while let Some(chunk) = archive.recv().await {
                 let chunk = chunk.map_err(ImportError::Archive)?;
                 magic.extend(chunk.iter().take(6 - magic.len().min(6)));
                 digester.update(&chunk);
-                writer.write(&chunk).await?;
+                batch.extend_from_slice(&chunk);
+                if batch.len() >= BATCH {
+                    writer.write(&batch).await?;
+                    batch.clear();
+                }
             }
+            writer.write(&batch).await?;
             Ok(())
         };
         let received: Result<(), ImportError> = received.await;

@@ -8,6 +8,9 @@ use engine_backend::{Backend, BackendError, Labels, Lease};
 /// An operation that outlives its daemon leaves its lease to the collector after this long.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// On each lease of ours: what it is for.
+const OPERATION: &str = "wharf.engine/operation";
+
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A name that no other operation of this machine uses.
@@ -25,7 +28,8 @@ pub(crate) struct LeaseGuard {
 
 impl LeaseGuard {
     pub async fn take(backend: &Backend, purpose: &str) -> Result<Self, BackendError> {
-        let lease = backend.lease_create(&unique(purpose), &Labels::new(), Some(LIFETIME)).await?;
+        let labels = Labels::from([(OPERATION.to_owned(), purpose.to_owned())]);
+        let lease = backend.lease_create(&unique(purpose), &labels, Some(LIFETIME)).await?;
         Ok(Self { backend: backend.clone(), known: lease.clone(), lease: Some(lease) })
     }
 
@@ -46,6 +50,19 @@ impl LeaseGuard {
             give_back(&self.backend, &lease, true).await;
         }
     }
+}
+
+/// Gives back what operations of a former process hold: none of them goes on. What they had fetched is collected.
+pub(crate) async fn recover(backend: &Backend, started: SystemTime) -> Result<(), BackendError> {
+    for lease in backend.lease_list(&[]).await? {
+        if let Some(operation) = lease.labels.get(OPERATION)
+            && lease.created_at < started
+        {
+            tracing::info!(lease = lease.id(), operation, "operation ended with the former process");
+            backend.lease_delete(&lease, false).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn give_back(backend: &Backend, lease: &Lease, sync: bool) {

@@ -82,4 +82,11 @@ mod tests {
             assert_eq!(parse(text, now), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_time_panics(text in "[0-9a-zµ.:T+-]{0,30}") {
+            let _ = parse(&text, Time::now());
+        }
+    }
 }

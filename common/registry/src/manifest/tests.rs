@@ -92,3 +92,11 @@ fn attestations_are_never_chosen() {
     let found = index(vec![attestation, entry("linux/amd64", "image")]);
     assert_eq!(found.choose(&"linux/amd64".parse().unwrap()).unwrap().digest, digest("image"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_document_panics(head in "\\{\"(schemaVersion|manifests|layers|config|mediaType)\":", rest in "\\PC{0,200}") {
+        let _ = Manifest::parse(mt::OCI_INDEX, format!("{head}{rest}").as_bytes());
+        let _ = Manifest::parse("", rest.as_bytes());
+    }
+}

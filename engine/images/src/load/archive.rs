@@ -130,17 +130,12 @@ impl Sink {
         let mut buffer = vec![0u8; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK).max(1))];
         let mut total = 0u64;
         while total < size {
-            let length = read_some(from, &mut buffer)?;
-            if length == 0 {
-                return Err(truncated());
-            }
-            let chunk = &buffer[..length];
-            for (at, byte) in chunk.iter().enumerate().take(4) {
-                if let Ok(at) = usize::try_from(total + at as u64)
-                    && at < 4
-                {
-                    magic[at] = *byte;
-                }
+            let length = buffer.len().min(usize::try_from(size - total).unwrap_or(usize::MAX));
+            let chunk = &mut buffer[..length];
+            from.read_exact(chunk).map_err(|e| unreadable(&e))?;
+            if total == 0 {
+                let known = length.min(magic.len());
+                magic[..known].copy_from_slice(&chunk[..known]);
             }
             digester.update(chunk);
             if let Some(kept) = &mut kept {

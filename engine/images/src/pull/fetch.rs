@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use engine_backend::{BackendError, ContentWriter, Labels, Lease};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ use crate::progress::{Meter, Progress};
 /// How long another client of the daemon may hold the same ingest.
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(250);
+/// Bytes sent to the daemon at once: the network's pieces are smaller, and each message has its answer.
+const BATCH: usize = 256 << 10;
 
 /// Why a layer did not arrive.
 pub(super) enum FetchError {
@@ -91,10 +94,16 @@ impl Fetch {
         let mut blob = self.repository.blob(&self.layer, writer.offset());
         let mut meter = Meter::new(&self.progress, id, "Downloading", self.layer.size);
         let received = async {
+            let mut batch = BytesMut::with_capacity(BATCH);
             while let Some(chunk) = blob.next().await? {
-                writer.write(&chunk).await?;
-                meter.at(writer.offset());
+                batch.extend_from_slice(&chunk);
+                if batch.len() >= BATCH {
+                    writer.write(&batch).await?;
+                    batch.clear();
+                }
+                meter.at(writer.offset() + batch.len() as u64);
             }
+            writer.write(&batch).await?;
             self.progress.update(id, "Verifying Checksum").await;
             writer.commit(&self.labels).await?;
             Ok(())

@@ -1,4 +1,6 @@
 use engine_core::image::ImageSource;
+use proptest::prelude::{any, prop_assert};
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use wharf_kinds::Kind;
 
@@ -87,4 +89,21 @@ async fn root_hostile_archives_are_refused() {
         assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
     }
     assert!(stack.is_empty_of_content().await);
+}
+
+#[test]
+fn root_no_damaged_archive_panics_or_loads_by_half() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stack = runtime.block_on(Stack::start());
+    let whole = Sample::new("amd64", &["one"]).docker_archive(&["app:1"]);
+    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let tested = TestRunner::new(config).run(&(0..whole.len(), any::<u8>()), |(at, byte)| {
+        let mut archive = whole.clone();
+        archive[at] = byte;
+        let (lines, done) = runtime.block_on(stack.load(&archive));
+        prop_assert!(done.is_ok() != lines.is_empty(), "{done:?} {lines:?}");
+        Ok(())
+    });
+    drop(stack);
+    tested.unwrap();
 }

@@ -189,7 +189,7 @@ async fn root_an_archive_of_files_becomes_an_image() {
             .to_string()
             .contains("RUN is not a valid change")
     );
-    assert!(import(files[..700].to_vec(), &[]).await.is_err());
+    assert!(import(files[..514].to_vec(), &[]).await.is_err());
     assert!(import(Vec::new(), &[]).await.is_err());
     assert!(import(gzip(&files)[..40].to_vec(), &[]).await.is_err());
     let lease = stack.backend.lease_create("sweep", &Default::default(), None).await.unwrap();
