@@ -30,7 +30,11 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let shown = path.display().to_string();
     let mut text = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut text))
+        .and_then(|file| {
+            // room for all of it at once, or the bounded reader starts with 32 bytes and doubles
+            text.reserve_exact(file.metadata()?.len().min(MAX_CONFIG) as usize + 1);
+            file.take(MAX_CONFIG + 1).read_to_end(&mut text)
+        })
         .map_err(|source| ConfigError::Unreadable { path: shown.clone(), source })?;
     if text.len() as u64 > MAX_CONFIG {
         return Err(ConfigError::invalid(shown, format!("larger than {MAX_CONFIG} bytes")));

@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 /// A process that cannot be mistaken for a later one with the same number.
@@ -32,7 +33,11 @@ impl ProcessId {
 }
 
 fn stat(pid: i32) -> Option<(char, u64)> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // one read: the kernel gives the whole line, which is shorter than this
+    let mut text = [0u8; 2048];
+    let n = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut text)).ok()?;
+    // the name may be no UTF-8; the fields that count are digits
+    parse(&String::from_utf8_lossy(text.get(..n)?))
 }
 
 /// State and start time. The second field, the name in parentheses, may hold anything, parentheses included.

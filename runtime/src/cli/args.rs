@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+/// The word "version" is what dockerd and podman look for.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
 
 /// An OCI runtime: creates and runs containers as config.json in a bundle describes them
 #[derive(Debug, Parser)]

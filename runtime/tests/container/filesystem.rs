@@ -136,3 +136,51 @@ fn root_cgroup_mount_shows_the_containers_own() {
     assert_eq!((lines[0], lines[2]), ("0", "ro"));
     assert!(lines[1].parse::<u32>().unwrap() > 0);
 }
+
+#[test]
+fn root_an_idmapped_mount_shows_other_owners() {
+    let mut b = Bundle::new("stat -c %u:%g /data/f");
+    let host = b.path().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("f"), "").unwrap();
+    let map = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
+    b.config["mounts"].as_array_mut().unwrap().push(json!({
+        "destination": "/data", "type": "bind", "source": &host, "options": ["bind", "idmap"],
+        "uidMappings": map, "gidMappings": map
+    }));
+    assert_eq!(b.run().ok(), "5000:5000\n");
+}
+
+/// In a mount namespace of the test's own, since the volume has to be a shared mount of the host.
+fn run_with_shared_volume(b: &Bundle, after: &str) -> String {
+    b.write_config();
+    let script = format!(
+        "mkdir {0}/vol && mount -t tmpfs vol {0}/vol && mount --make-shared {0}/vol && mkdir {0}/vol/m && \
+         {1} --root {0}/state run {2} && {after}",
+        b.path().display(),
+        crate::bundle::RUNW,
+        b.id
+    );
+    let out = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .current_dir(b.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    crate::bundle::Ended::from(out).ok()
+}
+
+#[test]
+fn root_only_a_shared_root_lets_mounts_through_to_the_host() {
+    for (propagation, expected) in [("rshared", "1\n"), ("rslave", "0\n")] {
+        let mut b = Bundle::new("mount -t tmpfs inner /vol/m");
+        let caps = json!(["CAP_SYS_ADMIN"]);
+        b.config["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+        b.config["linux"]["rootfsPropagation"] = propagation.into();
+        b.config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/vol", "type": "bind", "source": "vol", "options": ["rbind", propagation]
+        }));
+        let count = "(grep -c 'vol/m ' /proc/self/mountinfo || true)";
+        assert_eq!(run_with_shared_volume(&b, count), expected, "{propagation}");
+    }
+}

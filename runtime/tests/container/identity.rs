@@ -74,3 +74,18 @@ fn root_signals_are_as_in_a_fresh_process() {
     let out = b.exec(&["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]).ok();
     assert!(out.lines().all(|l| l.ends_with("0000000000000000")), "{out}");
 }
+
+#[test]
+fn root_scheduler_and_io_priority_are_set() {
+    let mut b = Bundle::new("sleep 1000");
+    b.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+    b.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+    b.run_detached();
+    let pid = b.state()["pid"].to_string();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // proc_pid_stat(5): nice is field 19, policy field 41, counted from 1; two fields precede these
+    assert_eq!((fields[16], fields[38]), ("7", "3"));
+    let ionice = std::process::Command::new("ionice").args(["-p", &pid]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ionice.stdout).trim(), "idle");
+}

@@ -30,3 +30,28 @@ fn root_a_filter_applies_to_execs() {
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("not supported"), "{}", ended.err);
 }
+
+#[test]
+fn root_the_agent_gets_the_notification_descriptor_and_the_state() {
+    for no_new_privileges in [true, false] {
+        let mut b = forbids_mkdir(no_new_privileges);
+        b.config["process"]["args"] = json!(["sleep", "1000"]);
+        let path = b.path().join("agent");
+        b.config["linux"]["seccomp"]["syscalls"][0] =
+            json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+        b.config["linux"]["seccomp"]["listenerPath"] = path.to_string_lossy().into();
+        b.config["linux"]["seccomp"]["listenerMetadata"] = "for the agent".into();
+        let (fd, message) =
+            crate::terminals::receiver(std::os::unix::net::UnixListener::bind(&path).unwrap(), || {
+                b.run_detached();
+            });
+        let link =
+            std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd))).unwrap();
+        assert!(link.to_string_lossy().contains("seccomp notify"), "{link:?}");
+        let message: serde_json::Value = serde_json::from_slice(&message).unwrap();
+        assert_eq!(message["fds"], json!(["seccompFd"]));
+        assert_eq!(message["metadata"], "for the agent");
+        assert_eq!(message["state"]["id"], b.id.as_str());
+        assert_eq!(message["pid"], b.state()["pid"]);
+    }
+}

@@ -1,30 +1,36 @@
 use crate::bundle::{Bundle, PATIENCE};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::thread::JoinHandle;
 
-/// Accepts one connection and takes the terminal sent over it.
-fn receiver(listener: UnixListener) -> JoinHandle<OwnedFd> {
-    std::thread::spawn(move || {
-        let (socket, _) = listener.accept().unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut name = [0u8; 64];
-        let got = recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC)
-            .unwrap();
-        assert!(got.bytes > 0);
-        control
-            .drain()
-            .find_map(|m| match m {
+/// Accepts one connection while `during` runs, and takes the descriptor and the bytes sent over it.
+pub fn receiver(listener: UnixListener, during: impl FnOnce()) -> (OwnedFd, Vec<u8>) {
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| {
+            // bounded: if what happens meanwhile fails, nobody ever connects
+            let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&patience)).unwrap();
+            assert_eq!(ready, 1, "nobody connected");
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut bytes = vec![0u8; 4096];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let got = recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).unwrap();
+            bytes.truncate(got.bytes);
+            let fd = control.drain().find_map(|m| match m {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
-            })
-            .expect("a descriptor")
+            });
+            (fd.expect("a descriptor"), bytes)
+        });
+        during();
+        receiving.join().unwrap()
     })
 }
 
@@ -50,9 +56,10 @@ fn root_create_sends_the_terminal_over_the_console_socket() {
     let listener = UnixListener::bind(&short).unwrap();
     let path = dir.join("console.sock");
     std::fs::rename(&short, &path).unwrap();
-    let master = receiver(listener);
-    b.call(&["create", "--console-socket", &path.to_string_lossy(), &b.id]).ok();
-    let master = master.join().unwrap();
+    let (master, name) = receiver(listener, || {
+        b.call(&["create", "--console-socket", &path.to_string_lossy(), &b.id]).ok();
+    });
+    assert!(!name.is_empty());
     b.call(&["start", &b.id]).ok();
     std::fs::File::from(master.try_clone().unwrap()).write_all(b"words\n").unwrap();
     let text = read_all(master);
@@ -66,9 +73,11 @@ fn root_exec_gets_a_terminal_of_its_own() {
     let b = Bundle::new("sleep 1000");
     b.run_detached();
     let path = b.path().join("s");
-    let master = receiver(UnixListener::bind(&path).unwrap());
-    b.call(&["exec", "--tty", "--detach", "--console-socket", &path.to_string_lossy(), &b.id, "tty"]).ok();
-    assert_eq!(read_all(master.join().unwrap()), "/dev/pts/0\n");
+    let (master, _) = receiver(UnixListener::bind(&path).unwrap(), || {
+        b.call(&["exec", "--tty", "--detach", "--console-socket", &path.to_string_lossy(), &b.id, "tty"])
+            .ok();
+    });
+    assert_eq!(read_all(master), "/dev/pts/0\n");
 }
 
 #[test]
