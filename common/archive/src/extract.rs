@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -71,14 +70,20 @@ impl ExtractError {
 pub(crate) struct Extractor {
     directories: Directories,
     whiteouts: Whiteouts,
-    /// Paths that this archive made, for [`Whiteouts::Remove`]: a whiteout hides only what was there before.
-    made: BTreeSet<Vec<u8>>,
+    /// Paths that this archive made, where a whiteout removes what was there before and only that; `None` where
+    /// nothing was there before, or where whiteouts are marks.
+    made: Option<BTreeSet<Vec<u8>>>,
+    made_bytes: usize,
     /// Times of directories wait until nothing is put into them any more.
     directory_times: Vec<(EntryPath, (i64, u32))>,
+    directory_bytes: usize,
     buffer: Vec<u8>,
 }
 
 const BUFFER: usize = 256 << 10;
+
+/// Bytes of paths kept in memory for later, of each kind.
+const MAX_KEPT: usize = 64 << 20;
 
 impl Extractor {
     /// `lower` are the layers below, the nearest first: where an entry's parent is not in the target, it takes
@@ -88,11 +93,16 @@ impl Extractor {
         lower: &[BorrowedFd<'_>],
         whiteouts: Whiteouts,
     ) -> Result<Self, Errno> {
+        let directories = Directories::new(target, lower, whiteouts)?;
+        let was_empty = names(&directories.open_to_read(&EntryPath::root())?)?.is_empty();
+        let tracks = whiteouts == Whiteouts::Remove && !was_empty;
         Ok(Extractor {
-            directories: Directories::new(target, lower, whiteouts)?,
+            directories,
             whiteouts,
-            made: BTreeSet::new(),
+            made: tracks.then(BTreeSet::new),
+            made_bytes: 0,
             directory_times: Vec::new(),
+            directory_bytes: 0,
             buffer: vec![0; BUFFER],
         })
     }
@@ -142,14 +152,31 @@ impl Extractor {
                     .map_err(failed("set the attributes of"))?;
             }
         }
-        if self.whiteouts == Whiteouts::Remove {
-            self.made.insert(path.to_bytes());
+        if let Some(made) = &mut self.made {
+            let path = path.to_bytes();
+            self.made_bytes += path.len();
+            made.insert(path);
+            if self.made_bytes > MAX_KEPT {
+                return Err(ExtractError::TooMany(made.len() as u64));
+            }
         }
         Ok(())
     }
 
     /// Sets what had to wait.
     pub(crate) fn finish(mut self) -> Result<(), ExtractError> {
+        self.set_directory_times()
+    }
+
+    fn time_later(&mut self, path: EntryPath, mtime: (i64, u32)) -> Result<(), ExtractError> {
+        self.directory_bytes += path.to_bytes().len();
+        self.directory_times.push((path, mtime));
+        // too many to keep: they are set now, and entries still to come may disturb them
+        if self.directory_bytes > MAX_KEPT { self.set_directory_times() } else { Ok(()) }
+    }
+
+    fn set_directory_times(&mut self) -> Result<(), ExtractError> {
+        self.directory_bytes = 0;
         // the last entry of a directory counts, so later ones are applied later
         for (path, mtime) in std::mem::take(&mut self.directory_times) {
             // it may have been replaced since
@@ -179,8 +206,7 @@ impl Extractor {
         }
         let root = self.directories.open_to_read(&EntryPath::root()).map_err(failed)?;
         attributes::set_all(&root, entry, Owner { uid: entry.uid, gid: entry.gid }).map_err(failed)?;
-        self.directory_times.push((EntryPath::root(), entry.mtime));
-        Ok(())
+        self.time_later(EntryPath::root(), entry.mtime)
     }
 
     fn make_directory(
@@ -217,8 +243,7 @@ impl Extractor {
         if opaque {
             self.directories.set_opaque(&fd).map_err(failed("make opaque"))?;
         }
-        self.directory_times.push((path.clone(), entry.mtime));
-        Ok(())
+        self.time_later(path.clone(), entry.mtime)
     }
 
     fn create_file(&mut self, parent: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, Errno> {
@@ -299,13 +324,13 @@ impl Extractor {
             move |source: Errno| ExtractError::Io { act, path, source: source.into() }
         };
         if hidden == b".wh..opq" {
-            let directory = self.directories.make(parent).map_err(failed("make the parent of"))?;
             return match self.whiteouts {
                 Whiteouts::Overlay { .. } => {
+                    self.directories.make(parent).map_err(failed("make the parent of"))?;
                     let directory = self.directories.open_to_read(parent).map_err(failed("open"))?;
                     self.directories.set_opaque(&directory).map_err(failed("make opaque"))
                 }
-                Whiteouts::Remove => self.empty(directory, parent).map_err(failed("empty")),
+                Whiteouts::Remove => self.empty(parent).map_err(failed("empty")),
             };
         }
         if hidden.starts_with(b".wh.") {
@@ -337,7 +362,8 @@ impl Extractor {
             }
             Whiteouts::Remove => {
                 let Ok(directory) = self.directories.open(parent) else { return Ok(()) };
-                if self.made.contains(&parent.join(&name).to_bytes()) {
+                let own = self.made.as_ref().is_none_or(|made| made.contains(&parent.join(&name).to_bytes()));
+                if own {
                     return Ok(());
                 }
                 self.clear(directory.as_fd(), &name).map_err(failed("remove"))
@@ -346,14 +372,16 @@ impl Extractor {
     }
 
     /// Removes from a directory what this archive did not put there.
-    fn empty(&mut self, directory: Rc<OwnedFd>, path: &EntryPath) -> Result<(), Errno> {
-        let readable = self.directories.open_to_read(path)?;
-        for name in names(&readable)? {
+    fn empty(&mut self, path: &EntryPath) -> Result<(), Errno> {
+        let Ok(directory) = self.directories.open_to_read(path) else { return Ok(()) };
+        for name in names(&directory)? {
             let inner = path.join(&name).to_bytes();
             let below = [inner.as_slice(), b"/"].concat();
-            let holds_made =
-                self.made.range(below.clone()..).next().is_some_and(|made| made.starts_with(&below));
-            if !holds_made && !self.made.contains(&inner) {
+            let own = self.made.as_ref().is_none_or(|made| {
+                let first_below = made.range(below.clone()..).next();
+                made.contains(&inner) || first_below.is_some_and(|path| path.starts_with(&below))
+            });
+            if !own {
                 self.clear(directory.as_fd(), &name)?;
             }
         }

@@ -153,6 +153,27 @@ fn root_links_in_a_circle_are_an_error() {
 }
 
 #[test]
+fn root_deep_paths_and_long_chains_of_links_need_no_stack() {
+    let place = Place::new();
+    let deep = "d/".repeat(2000);
+    let mut archive = Archive::new().pax(&[("path", format!("{deep}f").as_bytes())]).file("x", b"deep");
+    // each link leads through the next, and all of them to nothing
+    for link in 0..45 {
+        let target = format!("l{}/{}", link + 1, "e/".repeat(1000));
+        archive = archive.pax(&[("linkpath", target.as_bytes())]).symlink(&format!("l{link}"), "x");
+    }
+    let archive = archive.file("l0/f", b"").finish();
+    let run = std::thread::Builder::new().stack_size(256 << 10);
+    let thread = run.spawn(move || {
+        let outcome = place.apply(&archive, OVERLAY).map(|_| ()).map_err(|e| e.kind());
+        let parent = std::fs::File::open(place.target.parent().unwrap()).unwrap();
+        wharf_archive::remove_tree(std::os::fd::AsFd::as_fd(&parent), c"target").unwrap();
+        outcome
+    });
+    assert_eq!(thread.unwrap().join().unwrap(), Err(Kind::InvalidArgument));
+}
+
+#[test]
 fn root_whiteouts_name_one_file_and_no_path() {
     for name in [".wh.", ".wh..", ".wh..."] {
         let place = Place::new();

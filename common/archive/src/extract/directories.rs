@@ -68,43 +68,61 @@ impl Directories {
 
     /// A directory that is made if it is not there, with the attributes it has in the layers below.
     pub(super) fn make(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Errno> {
-        self.make_through(path, MAX_LINKS)
-    }
-
-    fn make_through(&mut self, path: &EntryPath, links: u32) -> Result<Rc<OwnedFd>, Errno> {
         match self.open(path) {
             Err(Errno::NOENT) => {}
             // something hides the directory of the layers below; an entry in it brings it back, alone
-            Err(Errno::NOTDIR) if matches!(self.whiteouts, Whiteouts::Overlay { .. }) => {}
+            Err(Errno::NOTDIR) if self.whiteouts != Whiteouts::Remove => {}
             other => return other,
         }
-        let Some((parent_path, name)) = path.split() else { return Err(Errno::NOENT) };
-        let parent = self.make_through(&parent_path, links)?;
-        match rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o755)) {
-            Ok(()) => self.take_over_attributes(&parent, &name, path)?,
-            Err(Errno::EXIST) => {
-                let stat = rustix::fs::statat(&*parent, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Symlink => {
-                        let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
-                        let target = rustix::fs::readlinkat(&*parent, &name, Vec::new())?;
-                        self.make_through(&parent_path.follow(target.to_bytes()), links)?;
-                    }
-                    FileType::CharacterDevice
-                        if attributes::is_whiteout(&stat) && self.whiteouts != Whiteouts::Remove =>
-                    {
-                        rustix::fs::unlinkat(&*parent, &name, AtFlags::empty())?;
-                        rustix::fs::mkdirat(&*parent, &name, Mode::from_raw_mode(0o755))?;
-                        let fd = open_child(&parent, &name)?;
-                        self.set_opaque(&fd)?;
-                    }
-                    FileType::Directory => {}
-                    _ => return Err(Errno::NOTDIR),
-                }
-            }
-            Err(e) => return Err(e),
-        }
+        self.make_each(path)?;
         self.open(path)
+    }
+
+    /// Goes down from the root, making what is missing. A loop and not a recursion: an archive decides how deep.
+    fn make_each(&mut self, path: &EntryPath) -> Result<(), Errno> {
+        let mut at = EntryPath::root();
+        let mut directory = Rc::clone(&self.root);
+        let mut links = MAX_LINKS;
+        // the next component is the last of these
+        let mut rest: Vec<CString> = path.components().rev().cloned().collect();
+        while let Some(name) = rest.pop() {
+            let mut next = at.clone();
+            next.push(name.clone());
+            directory = match rustix::fs::mkdirat(&*directory, &name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    self.take_over_attributes(&directory, &name, &next)?;
+                    Rc::new(open_child(&directory, &name)?)
+                }
+                Err(Errno::EXIST) => {
+                    let stat = rustix::fs::statat(&*directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    match FileType::from_raw_mode(stat.st_mode) {
+                        FileType::Directory => Rc::new(open_child(&directory, &name)?),
+                        FileType::Symlink => match self.open(&next) {
+                            Ok(directory) => directory,
+                            Err(Errno::NOENT) => {
+                                links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+                                let target = rustix::fs::readlinkat(&*directory, &name, Vec::new())?;
+                                rest.extend(at.follow(target.to_bytes()).components().rev().cloned());
+                                next = EntryPath::root();
+                                Rc::clone(&self.root)
+                            }
+                            Err(e) => return Err(e),
+                        },
+                        _ if self.whiteouts != Whiteouts::Remove && attributes::is_whiteout(&stat) => {
+                            rustix::fs::unlinkat(&*directory, &name, AtFlags::empty())?;
+                            rustix::fs::mkdirat(&*directory, &name, Mode::from_raw_mode(0o755))?;
+                            let fd = open_child(&directory, &name)?;
+                            self.set_opaque(&fd)?;
+                            Rc::new(fd)
+                        }
+                        _ => return Err(Errno::NOTDIR),
+                    }
+                }
+                Err(e) => return Err(e),
+            };
+            at = next;
+        }
+        Ok(())
     }
 
     /// In an overlay the upper directory's attributes are what is seen, so they are copied up with it.

@@ -32,6 +32,14 @@ impl EntryPath {
         Some((EntryPath(parent.to_vec()), name.clone()))
     }
 
+    pub(crate) fn components(&self) -> impl DoubleEndedIterator<Item = &CString> {
+        self.0.iter()
+    }
+
+    pub(crate) fn push(&mut self, name: CString) {
+        self.0.push(name);
+    }
+
     pub(crate) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
