@@ -22,6 +22,8 @@ use crate::settings::Settings;
 use crate::{listen, notify};
 
 /// How long a request waits for the lifecycle daemon.
+/// How long the first start waits for the embedded image.
+const FIRST_LOAD: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts the log on standard error.
@@ -77,11 +79,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let daemon = daemon_info(&settings, &engine)?;
     tokio::spawn(engine.clone().follow_lifecycle());
     let embedded = images.clone();
-    tokio::spawn(async move {
+    let loading = tokio::spawn(async move {
         if let Err(error) = embedded.load_embedded().await {
             tracing::warn!(%error, "the embedded image was not loaded");
         }
     });
+    // the first client of a new root finds it there; without a lifecycle daemon nobody is kept waiting for it
+    let _ = tokio::time::timeout(FIRST_LOAD, loading).await;
     let app = engine_api::routes::all(AppState::new(Parts { engine, images, events, backend, daemon }));
     for (listener, path) in listeners {
         tracing::info!(socket = %path.display(), "API listens");
