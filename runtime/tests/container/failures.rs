@@ -76,3 +76,18 @@ fn root_init_does_not_outlive_a_runtime_that_is_killed() {
     b.call(&["delete", "--force", &b.id]).ok();
     b.assert_nothing_left();
 }
+
+#[test]
+fn root_a_create_killed_at_any_moment_is_swept_by_delete() {
+    let b = Bundle::new("sleep 1000");
+    b.write_config();
+    // a whole create takes some ten milliseconds; these moments are spread over it and past it
+    for moment in 0..40 {
+        let mut runw = b.runw().args(["create", &b.id]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(moment * 600));
+        runw.kill().unwrap();
+        runw.wait().unwrap();
+        b.call(&["delete", "--force", &b.id]).ok();
+        b.assert_nothing_left();
+    }
+}
