@@ -73,7 +73,10 @@ impl Engine {
             .into_iter()
             .map(|info| (info.container_id, (info.pid, info.status)))
             .collect();
-        let records = backend.container_ids().await?;
+        let mut records = backend.container_ids().await?;
+        records.extend(tasks.keys().cloned());
+        records.sort_unstable();
+        records.dedup();
         for handle in self.shared.registry.all() {
             let listed = tasks.get(&handle.id).copied();
             let mailbox = handle.mailbox.clone();

@@ -5,8 +5,10 @@
 //! image; those are unpacked, and then all of them get their names. An archive that ends early leaves nothing.
 
 mod archive;
+mod contents;
 mod docker;
 mod error;
+mod inflate;
 mod layout;
 
 use bytes::Bytes;
@@ -21,7 +23,7 @@ use crate::images::Images;
 use crate::lease::LeaseGuard;
 use crate::progress::Progress;
 use crate::stored;
-use archive::Contents;
+use contents::Contents;
 
 /// What to load.
 pub struct LoadRequest {
@@ -64,9 +66,9 @@ impl Images {
     ) -> Result<(), LoadError> {
         let contents = self.take_in(lease, request.archive).await?;
         let found = if contents.has_layout() {
-            self.from_layout(lease, &contents).await?
+            self.take_layout(lease, &contents).await?
         } else {
-            self.from_docker(lease, &contents).await?
+            self.take_docker(lease, &contents).await?
         };
         if found.is_empty() {
             return Err(LoadError::NoImage);

@@ -95,6 +95,8 @@ pub(super) struct Actor {
     pub(super) rootfs: Option<Vec<Mount>>,
     /// The spec the lifecycle daemon has.
     pub(super) spec: Option<Vec<u8>>,
+    /// The lifecycle daemon may have a task of this container.
+    pub(super) may_have_task: bool,
     /// Clients that came before the start.
     pub(super) waiting: Vec<AttachClient>,
     pub(super) pauses: Pauses,
@@ -135,6 +137,7 @@ pub(crate) fn spawn(
         record,
         mailbox,
         view,
+        may_have_task: spec.is_none(),
         rootfs,
         spec,
         waiting: Vec::new(),

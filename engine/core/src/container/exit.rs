@@ -49,12 +49,12 @@ impl Actor {
         self.show();
         self.event("die", &[("execDuration", ran.as_secs().to_string()), ("exitCode", code.to_string())]);
         match self.shared.lifecycle.delete(&self.record.id, "").await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {}
+            Ok(_) => self.may_have_task = false,
+            Err(error) if error.is_not_found() => self.may_have_task = false,
             Err(error) if error.kind() == Kind::Unavailable => {
                 tracing::warn!(container = self.record.id, %error, "ended task is left to be deleted on reconnection");
             }
-            Err(_) => self.take_back().await,
+            Err(_) => self.take_back_or_log().await,
         }
         self.end_execs().await;
         if auto_remove && let Err(error) = self.remove(true).await {
@@ -99,7 +99,11 @@ impl Actor {
         Ok(())
     }
 
-    async fn erase(&self, volumes: bool) -> Result<(), EngineError> {
+    async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
+        // a task whose creation or end was uncertain goes before what it stands on
+        if self.may_have_task {
+            self.take_back().await?;
+        }
         let id = &self.record.id;
         self.shared.lifecycle.erase(id).await?;
         let dirs = [self.shared.config.container_dir(id), self.shared.config.stdio_dir(id)];

@@ -107,12 +107,20 @@ impl Actor {
             terminal: self.record.config.tty,
             options: record.options,
         };
-        self.shared.lifecycle.create_task(&task).await.map_err(|e| start_failure(&e))?;
-        let started = self.start_created().await;
+        self.may_have_task = true;
+        let started = match self.shared.lifecycle.create_task(&task).await {
+            Ok(_) => self.start_created().await,
+            // whether it was made cannot be known
+            Err(error) if error.kind() == Kind::Unavailable => Err(error.into()),
+            Err(error) => {
+                self.may_have_task = false;
+                return Err(start_failure(&error));
+            }
+        };
         match started {
             Ok(pid) => Ok(Run { pid, started_at, paused: false, oom_killed: false }),
             Err(error) => {
-                self.take_back().await;
+                self.take_back_or_log().await;
                 Err(error)
             }
         }
@@ -137,8 +145,8 @@ impl Actor {
         Ok(pid)
     }
 
-    /// Undoes a task that was created but did not start, or whose start is uncertain.
-    pub(super) async fn take_back(&self) {
+    /// Undoes a task that was created but did not start, or whose start is uncertain; having none is fine.
+    pub(super) async fn take_back(&mut self) -> Result<(), EngineError> {
         let id = &self.record.id;
         let lifecycle = &self.shared.lifecycle;
         let deadline = tokio::time::Instant::now() + TAKE_BACK;
@@ -146,22 +154,25 @@ impl Actor {
         let mut pause = Duration::from_millis(2);
         loop {
             match lifecycle.delete(id, "").await {
-                Ok(_) => return,
-                Err(error) if error.is_not_found() => return,
-                Err(error) if error.kind() == Kind::Unavailable => {
-                    tracing::warn!(container = id, %error, "task is left to be taken back on reconnection");
-                    return;
+                Err(error) if !error.is_not_found() && tokio::time::Instant::now() >= deadline => {
+                    return Err(error.into());
                 }
-                Err(error) if tokio::time::Instant::now() >= deadline => {
-                    tracing::error!(container = id, %error, "task cannot be taken back");
-                    return;
-                }
-                Err(_) => {
-                    let _ = lifecycle.kill(id, "", crate::signal::KILL).await;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(200));
+                Err(error) if !error.is_not_found() => {}
+                _ => {
+                    self.may_have_task = false;
+                    return Ok(());
                 }
             }
+            let _ = lifecycle.kill(id, "", crate::signal::KILL).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    /// Like [`Self::take_back`]; what stays is left to the next reconnection.
+    pub(super) async fn take_back_or_log(&mut self) {
+        if let Err(error) = self.take_back().await {
+            tracing::warn!(container = self.record.id, %error, "task is left to be taken back on reconnection");
         }
     }
 
@@ -249,7 +260,7 @@ impl Actor {
             (Phase::Running(run), Some(ProcessStatus::Stopped(exit))) => self.exited(run.pid, exit).await,
             (Phase::Running(run), Some(ProcessStatus::Created)) => {
                 // recorded as running, yet its start was lost with the daemon
-                self.take_back().await;
+                self.take_back_or_log().await;
                 self.exited(run.pid, engine_backend::Exit { status: 255, at: None }).await;
             }
             (Phase::Running(_), Some(ProcessStatus::Paused | ProcessStatus::Pausing)) => {
@@ -283,10 +294,10 @@ impl Actor {
                     self.record.started_before = true;
                     self.exited(pid, exit).await;
                 } else {
-                    self.take_back().await;
+                    self.take_back_or_log().await;
                 }
             }
-            (_, Some(ProcessStatus::Created | ProcessStatus::Unknown)) => self.take_back().await,
+            (_, Some(ProcessStatus::Created | ProcessStatus::Unknown)) => self.take_back_or_log().await,
             (Phase::Restarting { .. }, None) if self.restart_at.is_none() => {
                 self.restart_at = Some(tokio::time::Instant::now());
             }

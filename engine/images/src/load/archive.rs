@@ -2,10 +2,9 @@
 //!
 //! No path of the archive ever reaches a file system: paths are keys of a map, and links are looked up in it.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use engine_backend::{Backend, BackendError, Labels, Lease};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -14,6 +13,8 @@ use wharf_registry::LayerEncoding;
 use wharf_vocab::{Digest, Digester};
 
 use super::LoadError;
+use super::contents::{Contents, Stored};
+use super::inflate::{ChannelReader, inflated, unreadable};
 use crate::lease::unique;
 
 /// Files up to this size that may be metadata are kept in memory too.
@@ -25,57 +26,6 @@ const MAX_PATH: usize = 4096;
 /// GNU long names and PAX records.
 const MAX_EXTENSION: u64 = 1 << 20;
 const CHUNK: usize = 1 << 20;
-/// Links followed before the archive is taken to go in a circle.
-const MAX_LINKS: usize = 8;
-
-/// A blob of the archive in the content store.
-#[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
-    pub encoding: LayerEncoding,
-}
-
-/// What the archive held, by normal path.
-#[derive(Default)]
-pub(super) struct Contents {
-    small: BTreeMap<String, Bytes>,
-    blobs: BTreeMap<String, Stored>,
-    links: BTreeMap<String, String>,
-}
-
-impl Contents {
-    pub fn has_layout(&self) -> bool {
-        self.small.contains_key("index.json") && self.small.contains_key("oci-layout")
-    }
-
-    /// A small file's bytes.
-    pub fn file(&self, path: &str) -> Option<&Bytes> {
-        self.small.get(self.through_links(path)?)
-    }
-
-    /// A file in the content store.
-    pub fn blob(&self, path: &str) -> Option<&Stored> {
-        self.blobs.get(self.through_links(path)?)
-    }
-
-    /// The path of a blob of an OCI layout.
-    pub fn layout_path(digest: &Digest) -> String {
-        format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
-    }
-
-    fn through_links<'a>(&'a self, path: &'a str) -> Option<&'a str> {
-        let mut path = path;
-        for _ in 0..MAX_LINKS {
-            match self.links.get(path) {
-                Some(target) => path = target,
-                None => return Some(path),
-            }
-        }
-        None
-    }
-}
 
 /// Where blobs go.
 pub(super) struct Sink {
@@ -182,78 +132,6 @@ fn encoding_of(magic: [u8; 4]) -> LayerEncoding {
         [0x1f, 0x8b, ..] => LayerEncoding::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd] => LayerEncoding::Zstd,
         _ => LayerEncoding::Tar,
-    }
-}
-
-fn truncated() -> LoadError {
-    LoadError::Archive("unexpected EOF".into())
-}
-
-fn unreadable(error: &io::Error) -> LoadError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => truncated(),
-        _ => LoadError::Archive(error.to_string()),
-    }
-}
-
-fn read_some(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, LoadError> {
-    loop {
-        match from.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.map_err(|e| unreadable(&e)),
-        }
-    }
-}
-
-/// Bytes that arrive on a channel, as a blocking reader.
-pub(crate) struct ChannelReader {
-    chunks: mpsc::Receiver<Result<Bytes, String>>,
-    current: Bytes,
-}
-
-impl ChannelReader {
-    pub fn new(chunks: mpsc::Receiver<Result<Bytes, String>>) -> Self {
-        Self { chunks, current: Bytes::new() }
-    }
-}
-
-impl Read for ChannelReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(Ok(chunk)) => self.current = chunk,
-                Some(Err(reason)) => return Err(io::Error::other(reason)),
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
-}
-
-/// Undoes the compression of the whole archive, told by its first bytes.
-fn inflated(mut raw: ChannelReader) -> Result<Box<dyn Read>, LoadError> {
-    let mut magic = [0u8; 6];
-    let mut length = 0;
-    while length < magic.len() {
-        match read_some(&mut raw, &mut magic[length..])? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    let whole = Read::chain(io::Cursor::new(magic[..length].to_vec()), raw);
-    match magic {
-        [0x1f, 0x8b, ..] => Ok(Box::new(flate2::read::MultiGzDecoder::new(whole))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Ok(Box::new(zstd::stream::read::Decoder::new(whole).map_err(|e| unreadable(&e))?))
-        }
-        [b'B', b'Z', b'h', ..] => Err(LoadError::Archive("bzip2 compression is not supported".into())),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Err(LoadError::Archive("xz compression is not supported".into()))
-        }
-        _ if length == 0 => Err(LoadError::Archive("it is empty".into())),
-        _ => Ok(Box::new(whole)),
     }
 }
 
@@ -409,14 +287,6 @@ mod tests {
         }
         assert!(normal(&vec![b'a'; MAX_PATH + 1], "").is_err());
         assert!(normal(&[0xff], "").is_err());
-    }
-
-    #[test]
-    fn circular_links_lead_nowhere() {
-        let mut contents = Contents::default();
-        contents.links.insert("a".into(), "b".into());
-        contents.links.insert("b".into(), "a".into());
-        assert!(contents.blob("a").is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use wharf_docker::decode;
 use wharf_registry::{Descriptor, LayerEncoding, media_types};
 use wharf_vocab::{Digest, ImageReference};
 
-use super::archive::Contents;
+use super::contents::Contents;
 use super::{LoadError, Loaded};
 use crate::document::Document;
 use crate::images::Images;
@@ -47,19 +47,19 @@ pub(super) fn names(tags: &[String]) -> Result<Vec<ImageReference>, LoadError> {
 }
 
 impl Images {
-    pub(super) async fn from_docker(
+    pub(super) async fn take_docker(
         &self,
         lease: &LeaseGuard,
         contents: &Contents,
     ) -> Result<Vec<Loaded>, LoadError> {
         let mut loaded = Vec::new();
         for entry in entries(contents)? {
-            loaded.push(self.from_entry(lease, contents, &entry).await?);
+            loaded.push(self.take_entry(lease, contents, &entry).await?);
         }
         Ok(loaded)
     }
 
-    async fn from_entry(
+    async fn take_entry(
         &self,
         lease: &LeaseGuard,
         contents: &Contents,

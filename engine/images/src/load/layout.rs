@@ -3,7 +3,7 @@
 use wharf_registry::{Descriptor, ImageManifest, Manifest, media_types};
 use wharf_vocab::{Digest, ImageReference, is_tag};
 
-use super::archive::Contents;
+use super::contents::Contents;
 use super::docker::{self, Entry, MAX_IMAGES};
 use super::{LoadError, Loaded};
 use crate::images::Images;
@@ -17,7 +17,7 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const OCI_NAME: &str = "org.opencontainers.image.ref.name";
 
 impl Images {
-    pub(super) async fn from_layout(
+    pub(super) async fn take_layout(
         &self,
         lease: &LeaseGuard,
         contents: &Contents,
