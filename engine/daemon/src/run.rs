@@ -21,9 +21,9 @@ use crate::pidfile::Pidfile;
 use crate::settings::Settings;
 use crate::{listen, notify};
 
-/// How long a request waits for the lifecycle daemon.
 /// How long the first start waits for the embedded image.
 const FIRST_LOAD: Duration = Duration::from_secs(2);
+/// How long a request waits for the lifecycle daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts the log on standard error.
