@@ -22,7 +22,8 @@ pub(crate) fn verb(found: &Found, command: &Command) -> String {
 
 /// Every way to spell a verb, the grouped ones first.
 fn paths_of(found: &Found) -> Vec<String> {
-    let same = |verb: &crate::verb::Verb| verb.augment as usize == found.verb.augment as usize;
+    // a verb has the same words wherever it stands, and no two verbs share them
+    let same = |verb: &crate::verb::Verb| verb.about == found.verb.about;
     let mut paths = Vec::new();
     for group in GROUPS {
         for verb in group.verbs.iter().filter(|verb| same(verb)) {
