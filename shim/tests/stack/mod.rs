@@ -1,0 +1,217 @@
+//! A bundle, and the shim started on it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use prost_types::Any;
+use wharf_containerd::containerd::runc::v1::Options;
+use wharf_containerd::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult};
+use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse, ShutdownRequest};
+use wharf_containerd::{to_any, type_url};
+use wharf_shim::ttrpc::{CallError, Client};
+
+/// The bound on anything that should take a moment.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-wharf-v2");
+const SERVICE: &str = "containerd.task.v3.Task";
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The runtime under test: `runw` in WHARF_BIN_DIR or beside the shim, else any `runc`.
+fn runtime() -> String {
+    let dirs =
+        [std::env::var_os("WHARF_BIN_DIR").map(PathBuf::from), Path::new(SHIM).parent().map(Into::into)];
+    let runw = dirs.into_iter().flatten().map(|dir| dir.join("runw")).find(|runw| runw.is_file());
+    runw.map_or("runc".to_owned(), |runw| runw.to_str().unwrap().to_owned())
+}
+
+pub struct Bundle {
+    pub id: String,
+    dir: tempfile::TempDir,
+}
+
+impl Bundle {
+    /// A bundle whose init runs busybox with these arguments.
+    pub fn new(name: &str, args: &[&str]) -> Bundle {
+        Bundle::make(name, process(args))
+    }
+
+    /// The same, on a terminal.
+    pub fn with_terminal(name: &str, args: &[&str]) -> Bundle {
+        let mut process = process(args);
+        process["terminal"] = true.into();
+        Bundle::make(name, process)
+    }
+
+    fn make(name: &str, process: serde_json::Value) -> Bundle {
+        assert!(rustix::process::geteuid().is_root(), "this test runs containers: run it as root");
+        let id = format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let bundle = Bundle { dir: tempfile::tempdir().unwrap(), id };
+        let bin = bundle.path().join("rootfs/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        for dir in ["proc", "dev", "sys", "tmp"] {
+            std::fs::create_dir(bundle.path().join("rootfs").join(dir)).unwrap();
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|b| Path::new(b).is_file());
+        std::fs::copy(busybox.expect("busybox-static is installed"), bin.join("busybox")).unwrap();
+        for applet in ["sh", "sleep", "cat", "stty", "echo"] {
+            std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
+        }
+        let spec = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": process,
+            "root": {"path": "rootfs"},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+            ],
+            "linux": {
+                "cgroupsPath": format!("/wharf-shim-test-{}", bundle.id),
+                "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}],
+            },
+        });
+        std::fs::write(bundle.path().join("config.json"), spec.to_string()).unwrap();
+        bundle
+    }
+
+    /// The test's own folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("bundles").join(&self.id)
+    }
+
+    pub fn options(&self) -> Any {
+        let root = self.dir().join("runtime").to_str().unwrap().to_owned();
+        to_any(type_url::RUNC_OPTIONS, &Options { binary_name: runtime(), root, ..Options::default() })
+    }
+
+    pub fn process(&self, args: &[&str]) -> Any {
+        let value = process(args).to_string().into_bytes();
+        Any { type_url: type_url::OCI_PROCESS.to_owned(), value }
+    }
+
+    fn command(&self, action: &str) -> Command {
+        let mut command = Command::new(SHIM);
+        command.args(["-namespace", "test", "-id", &self.id, "-address", "/none", action]);
+        command.current_dir(self.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    /// Starts the shim as a daemon does.
+    pub fn start(&self) -> Shim {
+        let params = BootstrapParams {
+            instance_id: self.id.clone(),
+            namespace: "test".into(),
+            containerd_grpc_address: "/none".into(),
+            socket_dir: Some(self.dir().join("s").to_str().unwrap().to_owned()),
+            ..BootstrapParams::default()
+        };
+        let mut child = self.command("start").spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&params.encode_to_vec()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        let result = BootstrapResult::decode(&output.stdout[..]).unwrap();
+        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+        let address = std::fs::read_to_string(self.path().join("address")).unwrap();
+        assert_eq!(address, result.address);
+        self.connect()
+    }
+
+    /// Another connection to the running shim.
+    pub fn connect(&self) -> Shim {
+        let address = std::fs::read_to_string(self.path().join("address")).unwrap();
+        let socket = PathBuf::from(address.strip_prefix("unix://").unwrap());
+        let pid = std::fs::read_to_string(self.path().join("shim.pid")).unwrap().parse().unwrap();
+        Shim { client: Client::connect(&socket, Some(TIMEOUT)).unwrap(), socket, pid }
+    }
+
+    /// Runs `delete` as a daemon does that lost the shim.
+    pub fn delete(&self) -> DeleteResponse {
+        let output = self.command("delete").output().unwrap();
+        assert!(output.status.success());
+        DeleteResponse::decode(&output.stdout[..]).unwrap()
+    }
+}
+
+fn process(args: &[&str]) -> serde_json::Value {
+    serde_json::json!({
+        "args": args, "cwd": "/", "env": ["PATH=/bin", "TERM=dumb"], "user": {"uid": 0, "gid": 0},
+    })
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        // a failed test leaves its container: the shim's own way to clean up
+        if let Ok(pid) = std::fs::read_to_string(self.path().join("shim.pid"))
+            && std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains(&self.id))
+        {
+            kill(pid.parse().unwrap());
+            let _ = self.command("delete").output();
+        }
+    }
+}
+
+pub struct Shim {
+    client: Client,
+    socket: PathBuf,
+    pid: i32,
+}
+
+impl Shim {
+    pub fn call<Q: Message, A: Message + Default>(
+        &mut self,
+        method: &str,
+        request: &Q,
+    ) -> Result<A, CallError> {
+        self.client.call(SERVICE, method, request)
+    }
+
+    pub fn delete(&mut self, id: &str, exec_id: &str) -> DeleteResponse {
+        self.call("Delete", &DeleteRequest { id: id.to_owned(), exec_id: exec_id.to_owned() }).unwrap()
+    }
+
+    /// Ends the shim as a daemon does, and sees that it went.
+    pub fn shutdown(mut self) {
+        let () = self.call("Shutdown", &ShutdownRequest::default()).unwrap();
+        self.ended();
+    }
+
+    /// Sees that the shim and its socket go.
+    pub fn ended(&self) {
+        until_gone(self.pid);
+        assert!(!self.socket.exists(), "the socket is left");
+    }
+
+    pub fn kill(self) {
+        kill(self.pid);
+    }
+}
+
+fn kill(pid: i32) {
+    let target = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process(target, rustix::process::Signal::KILL);
+    until_gone(pid);
+}
+
+/// Waits until a process is gone, or a zombie of whoever adopted it.
+fn until_gone(pid: i32) {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        if matches!(state, None | Some("Z" | "X")) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "process {pid} is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
