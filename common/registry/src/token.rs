@@ -152,7 +152,7 @@ async fn fetch(
             "authorization server did not include a token in the response",
         ));
     }
-    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(0).max(DEFAULT_LIFETIME).min(86_400));
+    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(0).clamp(DEFAULT_LIFETIME, 86_400));
     Ok((bearer(&token)?, lifetime))
 }
 

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use engine_backend::Labels;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use wharf_registry::{
-    Credentials, Descriptor, FetchedManifest, MAX_CONFIG, Manifest, Repository, Target, media_types,
-};
+use wharf_registry::{Credentials, Descriptor, FetchedManifest, MAX_CONFIG, Manifest, Repository, Target};
 use wharf_vocab::{Digest, ImageReference, Platform, label_names};
 
 pub use error::PullError;

@@ -1,4 +1,7 @@
+use std::time::{Duration, Instant};
+
 use engine_core::image::ImageSource;
+use engine_images::{LoadRequest, Progress};
 use proptest::prelude::{any, prop_assert};
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -89,6 +92,31 @@ async fn root_hostile_archives_are_refused() {
         assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
     }
     assert!(stack.is_empty_of_content().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_what_a_former_process_held_is_given_back() {
+    let stack = Stack::start().await;
+    let archive = Sample::new("amd64", &["one"]).docker_archive(&["app:1"]);
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let request = LoadRequest { archive: receiver, platform: None, quiet: true };
+    let images = stack.images.clone();
+    // the end never comes: so does the operation of a daemon that is killed
+    let stuck = tokio::spawn(async move { images.load(request, &Progress::silent()).await });
+    sender.send(Ok(archive[..2048].to_vec().into())).await.unwrap();
+    sender.send(Ok(Default::default())).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while stack.backend.content_list(&[]).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "nothing arrives");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stack.images.recover().await.unwrap();
+    assert_eq!(stack.backend.lease_list(&[]).await.unwrap().len(), 1, "a process keeps what is its own");
+    stack.started_again().recover().await.unwrap();
+    assert!(stack.backend.lease_list(&[]).await.unwrap().is_empty());
+    assert!(stack.is_empty_of_content().await);
+    drop(sender);
+    assert!(stuck.await.unwrap().is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A containerd of its own for each test: the image service runs on anything that speaks its API.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -58,17 +59,13 @@ impl Stack {
         .unwrap();
         backend.namespace_ensure().await.unwrap();
         let (events, usage) = (EventBus::new(), ImageUsage::default());
-        let config = ImagesConfig {
-            backend: backend.clone(),
-            registry: wharf_registry::Config {
-                retry: Retry { attempts: 3, delay: Duration::from_millis(1) },
-                ..wharf_registry::Config::default()
-            },
-            max_downloads: 3,
-            state: path.join("images"),
-        };
-        let images = Images::new(config, events.clone(), usage.clone()).unwrap();
+        let images = images(&backend, path, &events, &usage);
         Stack { images, backend, events, usage, child, dir }
+    }
+
+    /// The service as a daemon that was started again has it.
+    pub fn started_again(&self) -> Images {
+        images(&self.backend, self.dir.path(), &self.events, &self.usage)
     }
 
     /// Runs an operation and returns its lines, one JSON object each, as a client gets them.
@@ -127,6 +124,19 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+fn images(backend: &Backend, path: &Path, events: &EventBus, usage: &ImageUsage) -> Images {
+    let config = ImagesConfig {
+        backend: backend.clone(),
+        registry: wharf_registry::Config {
+            retry: Retry { attempts: 3, delay: Duration::from_millis(1) },
+            ..wharf_registry::Config::default()
+        },
+        max_downloads: 3,
+        state: path.join("images"),
+    };
+    Images::new(config, events.clone(), usage.clone()).unwrap()
 }
 
 impl Drop for Stack {
