@@ -101,6 +101,7 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     ok(&["rm", "att", "stopped"]);
     ok(&["rmi", image]);
     assert_eq!(ok(&["images", "-q", image]), "");
+    drop(registry);
     let leaks = stack.leaks_after_removal();
     assert!(leaks.is_empty(), "left behind: {leaks:#?}");
 }
