@@ -80,6 +80,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::spawn(engine.clone().follow_lifecycle());
     let embedded = images.clone();
     let loading = tokio::spawn(async move {
+        if let Err(error) = embedded.recover().await {
+            tracing::warn!(%error, "leases of unfinished image operations were not given back");
+        }
         if let Err(error) = embedded.load_embedded().await {
             tracing::warn!(%error, "the embedded image was not loaded");
         }
