@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A request as it came: its method and its path without the version, query included.
@@ -130,12 +130,21 @@ const DATA: &[(&str, &str)] = &[
     ("/events", include_str!("data/events.json")),
 ];
 
+/// When the canned objects were made: the same for every client that asks in this run.
+fn three_days_ago() -> u64 {
+    static THEN: OnceLock<u64> = OnceLock::new();
+    *THEN.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        // and a minute, so that it stays three days
+        now - 3 * 86400 - 60
+    })
+}
+
 fn canned(request: &Request) -> Answer {
     let path = request.path.split('?').next().unwrap_or_default();
     match DATA.iter().find(|(known, _)| *known == path) {
         Some((_, text)) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-            let text = text.replace("THREE_DAYS_AGO", &(now - 3 * 86400 - 60).to_string());
+            let text = text.replace("THREE_DAYS_AGO", &three_days_ago().to_string());
             (200, "application/json", text.into_bytes())
         }
         None => {
