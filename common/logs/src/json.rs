@@ -32,71 +32,73 @@ pub(crate) fn encode(piece: &Piece<'_>, attrs: &[u8], printer: &mut Printer, out
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Bytes that do not stand for themselves. 0xE2 begins U+2028 and U+2029, which Go escapes.
-const SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 0x20 {
-        table[b] = true;
-        b += 1;
-    }
-    let others = b"\"\\<>&\xE2";
-    let mut i = 0;
-    while i < others.len() {
-        table[others[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
+/// Whether a byte stands for itself whatever is around it.
+const fn is_plain(b: u8) -> bool {
+    // no short-circuit, so that whole blocks are compared at once
+    (b >= 0x20) & (b < 0x80) & (b != b'"') & (b != b'\\') & (b != b'<') & (b != b'>') & (b != b'&')
+}
+
+/// The length of the beginning that is plain.
+fn plain_len(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    let blocks = bytes.chunks_exact(BLOCK);
+    let whole =
+        blocks.take_while(|block| block.iter().fold(true, |all, b| all & is_plain(*b))).count() * BLOCK;
+    let rest = &bytes[whole..];
+    whole + rest.iter().position(|b| !is_plain(*b)).unwrap_or(rest.len())
+}
 
 /// Escapes as Docker's encoder: `<`, `>` and `&` too, control characters other than `\n` and `\r` as
 /// `\u00xx`, each byte that is not UTF-8 as `\ufffd`.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        escape_text(chunk.valid().as_bytes(), out);
-        for _ in chunk.invalid() {
-            out.extend_from_slice(b"\\ufffd");
+    let mut rest = bytes;
+    loop {
+        let (plain, other) = rest.split_at(plain_len(rest));
+        out.extend_from_slice(plain);
+        match other.first() {
+            None => return,
+            Some(b) if b.is_ascii() => {
+                escape_ascii(*b, out);
+                rest = &other[1..];
+            }
+            Some(_) => {
+                // characters beyond ASCII have no ASCII byte within
+                let end = other.iter().position(u8::is_ascii).unwrap_or(other.len());
+                for chunk in other[..end].utf8_chunks() {
+                    escape_text(chunk.valid(), out);
+                    for _ in chunk.invalid() {
+                        out.extend_from_slice(b"\\ufffd");
+                    }
+                }
+                rest = &other[end..];
+            }
         }
     }
 }
 
-fn escape_text(text: &[u8], out: &mut Vec<u8>) {
+fn escape_ascii(b: u8, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|b| SPECIAL[usize::from(*b)]) {
-        out.extend_from_slice(&rest[..at]);
-        let used = match rest[at] {
-            b @ (b'"' | b'\\') => {
-                out.extend_from_slice(&[b'\\', b]);
-                1
-            }
-            b'\n' => {
-                out.extend_from_slice(b"\\n");
-                1
-            }
-            b'\r' => {
-                out.extend_from_slice(b"\\r");
-                1
-            }
-            0xE2 => match rest.get(at + 1..at + 3) {
-                Some([0x80, last @ (0xA8 | 0xA9)]) => {
-                    out.extend_from_slice(if *last == 0xA8 { b"\\u2028" } else { b"\\u2029" });
-                    3
-                }
-                _ => {
-                    out.push(0xE2);
-                    1
-                }
-            },
-            b => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
-                1
-            }
-        };
-        rest = &rest[at + used..];
+    match b {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
     }
-    out.extend_from_slice(rest);
+}
+
+/// Go escapes the two line separators of Unicode.
+fn escape_text(text: &str, out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\u{2028}', '\u{2029}']) {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        let first = rest[at..].starts_with('\u{2028}');
+        out.extend_from_slice(if first { b"\\u2028" } else { b"\\u2029" });
+        rest = &rest[at + 3..];
+    }
+    out.extend_from_slice(rest.as_bytes());
 }
 
 #[derive(Deserialize)]
