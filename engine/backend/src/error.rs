@@ -20,6 +20,11 @@ impl BackendError {
         Self { kind, act, subject: subject.to_owned(), message: message.into() }
     }
 
+    /// An error as the daemon would send it; for stand-ins in tests of other crates.
+    pub fn test(kind: Kind, message: &str) -> Self {
+        Self::new(kind, "test", "", message)
+    }
+
     pub(crate) fn from_status(act: &'static str, subject: &str, status: &tonic::Status) -> Self {
         let kind = if is_broken_connection(status) {
             Kind::Unavailable

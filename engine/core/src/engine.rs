@@ -461,3 +461,7 @@ impl Engine {
         Ok((own, all))
     }
 }
+
+#[cfg(test)]
+#[path = "engine/tests.rs"]
+mod tests;
