@@ -73,13 +73,12 @@ impl Cgroup {
             let path: PathBuf =
                 std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
             let below = parts.join("/");
-            if make(hierarchy, parts, &below, &path, h.mode(), &mut made)? {
-                existed = false;
-            }
+            let new = make(hierarchy, parts, &below, &path, h.mode(), &mut made)?;
+            existed &= !new;
             let fd = openat(&hierarchy.fd, below.as_str(), DIRECTORY, FileMode::empty())
                 .map_err(|e| CgroupError::io("open cgroup", &path, e))?;
             if hierarchy.controllers.iter().any(|c| c == "cpuset") {
-                seed_cpuset(hierarchy, parts)?;
+                seed_cpuset(hierarchy, parts, new)?;
             }
             dirs.push(Dir { controllers: hierarchy.controllers.clone(), path, fd });
         }
@@ -356,7 +355,7 @@ fn enable_controllers(h: &Hierarchy, parts: &[String]) -> Result<(), CgroupError
 
 /// A new v1 cpuset is empty and takes no process: it gets its parent's CPUs and memory nodes, from the topmost
 /// empty one downwards.
-fn seed_cpuset(h: &Hierarchy, parts: &[String]) -> Result<(), CgroupError> {
+fn seed_cpuset(h: &Hierarchy, parts: &[String], new: bool) -> Result<(), CgroupError> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let name = |depth: usize| match depth {
             0 => file.to_owned(),
@@ -368,7 +367,7 @@ fn seed_cpuset(h: &Hierarchy, parts: &[String]) -> Result<(), CgroupError> {
                 .map_err(|e| CgroupError::io("read", &h.point.join(name(depth)), e))
         };
         let mut depth = parts.len();
-        if !get(depth)?.is_empty() {
+        if !new && !get(depth)?.is_empty() {
             continue;
         }
         let mut value = String::new();

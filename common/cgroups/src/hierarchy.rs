@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode as FileMode, OFlags, fstatfs, open, openat, statfs};
+use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, fstatfs, open, openat, statat, statfs};
 use rustix::io::Errno;
 
 use crate::error::CgroupError;
@@ -144,6 +144,12 @@ fn mount_names(controllers: &[String]) -> Vec<String> {
 
 pub(crate) fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, FileMode::empty())
+}
+
+/// Whether this process' own cgroup is at its own path below the mount point.
+pub(crate) fn own_is_there(h: &Hierarchy) -> bool {
+    let below = clean(&h.own).join("/");
+    below.is_empty() || statat(&h.fd, below, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// This process' own cgroup below the mount point of `h`.

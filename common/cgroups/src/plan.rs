@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CgroupError;
-use crate::hierarchy::{Hierarchies, own_below_mount};
+use crate::hierarchy::{Hierarchies, own_below_mount, own_is_there};
 use crate::lexical::clean;
 
 /// Who makes the directories.
@@ -62,7 +62,8 @@ impl Plan {
             });
         }
         let absolute = given.is_some_and(|p| p.starts_with('/'));
-        let mountinfo = match absolute || h.all().iter().all(|h| h.own == "/") {
+        // a mount of the whole hierarchy has the own cgroup at its own path, and mountinfo is long on a busy host
+        let mountinfo = match absolute || h.all().iter().all(own_is_there) {
             true => String::new(),
             false => fs::read_to_string("/proc/self/mountinfo").map_err(|source| CgroupError::Io {
                 act: "read",
