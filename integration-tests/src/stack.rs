@@ -182,6 +182,26 @@ impl Stack {
         all
     }
 
+    /// Every line of both daemons' logs that mentions a word of 12 hexadecimal digits in `what`: the story of what leaked.
+    pub fn story_of(&self, what: &[String]) -> String {
+        let mut ids: Vec<&str> = what
+            .iter()
+            .flat_map(|line| line.split(|c: char| !c.is_ascii_hexdigit()))
+            .filter(|word| word.len() >= 12)
+            .map(|word| &word[..12])
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut story = String::new();
+        for name in ["lifecycled.log", "wharfd.log"] {
+            let log = fs::read_to_string(self.dir().join(name)).unwrap_or_default();
+            for line in log.lines().filter(|line| ids.iter().any(|id| line.contains(id))) {
+                story.push_str(&format!("{name}: {line}\n"));
+            }
+        }
+        story
+    }
+
     /// A `wharf` command against this stack, to be refined and run.
     pub fn wharf_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program("wharf"));

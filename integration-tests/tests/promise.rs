@@ -254,7 +254,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     assert!(lines > 1000, "only {lines} lines were logged");
 
     let leaks = stack.leaks_after_removal();
-    assert!(leaks.is_empty(), "left behind: {leaks:#?}\n{}", stack.logs());
+    assert!(leaks.is_empty(), "left behind: {leaks:#?}\n{}", stack.story_of(&leaks));
     println!(
         "{ROUNDS} kills: {lines} log lines in order, {answered} requests answered, {churned} containers churned, \
          ps right {worst_ps:?} after a restart at the worst"
