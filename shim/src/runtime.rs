@@ -296,7 +296,7 @@ fn last_error(log: &Path, offset: u64) -> Option<String> {
     let mut text = Vec::new();
     file.take(MAX_LOG).read_to_end(&mut text).ok()?;
     let lines = text.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice::<Line>(l).ok());
-    let said = lines.filter(|l| matches!(l.level.as_str(), "error" | "fatal")).last()?.msg;
+    let said = lines.rev().find(|l| matches!(l.level.as_str(), "error" | "fatal"))?.msg;
     Some(said.trim().to_owned()).filter(|said| !said.is_empty())
 }
 

@@ -98,10 +98,11 @@ fn understand(input: &[u8], flags: &Flags, env: impl Fn(&str) -> Option<String>)
     let params = params.filter(|p| p.instance_id == flags.id && p.namespace == flags.namespace);
     if let Some(params) = params {
         let options = params.extensions.iter().filter_map(|e| e.value.as_ref());
-        let options = options.filter(|any| any.type_url.ends_with(wharf_containerd::type_url::RUNC_OPTIONS));
+        let mut options =
+            options.filter(|any| any.type_url.ends_with(wharf_containerd::type_url::RUNC_OPTIONS));
         return Ok(Request {
             answer: Answer::Protobuf,
-            options: Options::from_any(options.last())?,
+            options: Options::from_any(options.next_back())?,
             debug: flags.debug || params.log_level <= LogLevel::Debug as i32,
             address: params.containerd_grpc_address,
             ttrpc: params.containerd_ttrpc_address,
