@@ -60,7 +60,7 @@ pub struct ExecCell {
 }
 
 /// How long an inspect waits to hear that the exec's stream has ended.
-const GRACE: std::time::Duration = std::time::Duration::from_millis(30);
+const GRACE: std::time::Duration = std::time::Duration::from_millis(150);
 /// How long an inspect waits for the shim.
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(2);
 

@@ -153,15 +153,22 @@ impl Actor {
         // killing is asynchronous: the task can be deleted once it has ended
         let mut pause = Duration::from_millis(2);
         loop {
-            match lifecycle.delete(id, "").await {
-                Err(error) if !error.is_not_found() && tokio::time::Instant::now() >= deadline => {
-                    return Err(error.into());
-                }
-                Err(error) if !error.is_not_found() => {}
-                _ => {
+            let refused = match lifecycle.delete(id, "").await {
+                Ok(_) => None,
+                // a shim in the midst of creating says so too: believed once the daemon has no such task either
+                Err(error) if error.is_not_found() => match lifecycle.status(id, "").await {
+                    Err(gone) if gone.is_not_found() => None,
+                    _ => Some(error),
+                },
+                Err(error) => Some(error),
+            };
+            match refused {
+                None => {
                     self.may_have_task = false;
                     return Ok(());
                 }
+                Some(error) if tokio::time::Instant::now() >= deadline => return Err(error.into()),
+                Some(_) => {}
             }
             let _ = lifecycle.kill(id, "", crate::signal::KILL).await;
             tokio::time::sleep(pause).await;
