@@ -52,8 +52,10 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     let mut shell = Terminal::start(&client(&stack, &["run", "-it", "--name", "shell", image, "bash"]));
     shell.send("tty; echo te'rmi'nal\n");
     shell.expect(0, "terminal\r\n");
-    shell.resize(40, 133);
     eventually("the window size reaches bash", Duration::from_secs(10), || {
+        // a change that comes before the docker CLI listens for SIGWINCH is lost on it: change until it is seen
+        shell.resize(40, 132);
+        shell.resize(40, 133);
         let at = shell.position();
         shell.send("stty size\n");
         std::thread::sleep(Duration::from_millis(100));

