@@ -282,8 +282,8 @@ mod tests {
 
     #[test]
     fn an_images_volume_gives_way_to_a_bind() {
-        let mut config = Config::default();
-        config.volumes = Some(BTreeMap::from([("/x/".to_owned(), wharf_docker::container::Empty {})]));
+        let volumes = Some(BTreeMap::from([("/x/".to_owned(), wharf_docker::container::Empty {})]));
+        let config = Config { volumes, ..Config::default() };
         let host = HostConfig { binds: Some(vec!["/a:/x".to_owned()]), ..HostConfig::default() };
         let all = plan(&EngineConfig::new("/d", "/x"), &config, &host).unwrap();
         assert_eq!(all.len(), 1);

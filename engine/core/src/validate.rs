@@ -74,7 +74,7 @@ fn check_host(engine: &EngineConfig, host: &HostConfig) -> Result<(), EngineErro
     if !matches!(driver.as_str(), "json-file" | "local" | "none") {
         return refuse(format!("logger: no log driver named '{driver}' is registered"));
     }
-    for (key, _) in &host.log_config.config {
+    for key in host.log_config.config.keys() {
         let known = [
             "max-size",
             "max-file",
@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn bad_requests_get_dockers_words() {
-        let cases: Vec<(Box<dyn FnOnce(&mut Config, &mut HostConfig)>, &str)> = vec![
+        type Change = Box<dyn FnOnce(&mut Config, &mut HostConfig)>;
+        let cases: Vec<(Change, &str)> = vec![
             (Box::new(|_, h| h.memory = 1), "Minimum memory limit allowed is 6MB"),
             (Box::new(|c, _| c.working_dir = "x".into()), "the working directory 'x' is invalid"),
             (Box::new(|c, _| c.stop_signal = "X".into()), "invalid signal: X"),

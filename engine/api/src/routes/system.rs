@@ -230,5 +230,5 @@ fn os_release(key: &str) -> Option<String> {
 /// Bytes.
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram).unwrap_or(0) * u64::from(info.mem_unit)
+    info.totalram * u64::from(info.mem_unit)
 }
