@@ -1,14 +1,16 @@
 //! One redb file with a schema version and grouped flushes.
 
+mod backend;
 mod group;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Durability, ReadableDatabase as _, ReadableTable, TableDefinition, TableError};
 use wharf_kinds::Kind;
 
+use backend::{Backend, Health};
 use group::Group;
 
 /// redb's page cache; its own default of a gibibyte suits no daemon of ours.
@@ -41,6 +43,8 @@ pub enum StoreError {
     Later { path: PathBuf, name: &'static str, found: u64, known: u64 },
     #[error("{} is not a database of {name:?}", path.display())]
     Foreign { path: PathBuf, name: &'static str },
+    #[error("the database could not be opened again after a failure")]
+    Closed,
     #[error("{act} the database: {source}")]
     Engine { act: &'static str, source: Box<redb::Error> },
     #[error("record {key:?} of table {table:?} is damaged: {source}")]
@@ -63,6 +67,7 @@ impl StoreError {
                 _ => Kind::Internal,
             },
             StoreError::Record { .. } => Kind::DataLoss,
+            StoreError::Closed => Kind::Unavailable,
             StoreError::Open { .. } | StoreError::Flush(_) => Kind::Internal,
         }
     }
@@ -85,23 +90,69 @@ fn storage_kind(error: &redb::StorageError) -> Kind {
 pub struct Database(Arc<Inner>);
 
 struct Inner {
-    redb: redb::Database,
+    path: PathBuf,
+    open: RwLock<Opened>,
     group: Group,
+}
+
+struct Opened {
+    /// None while it could not be opened again.
+    redb: Option<redb::Database>,
+    health: Health,
+}
+
+impl Opened {
+    fn new(path: &Path) -> Result<Self, StoreError> {
+        let health = Health::default();
+        let opened = Backend::open(path, health.clone()).and_then(|backend| {
+            redb::Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)
+        });
+        let redb = opened.map_err(|source| match source {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
+            source => StoreError::Open { path: path.into(), source },
+        })?;
+        Ok(Self { redb: Some(redb), health })
+    }
+
+    fn is_usable(&self) -> bool {
+        self.redb.is_some() && !self.health.is_broken()
+    }
+
+    fn redb(&self) -> Result<&redb::Database, StoreError> {
+        self.redb.as_ref().ok_or(StoreError::Closed)
+    }
 }
 
 impl Database {
     /// Opens or creates the file, readable by its owner only. A second process gets [`StoreError::InUse`].
     pub fn open(path: &Path, schema: Schema) -> Result<Self, StoreError> {
-        let opened = redb::Database::builder().set_cache_size(CACHE_BYTES).create(path);
-        let redb = opened.map_err(|source| match source {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
-            source => StoreError::Open { path: path.into(), source },
-        })?;
+        let opened = Opened::new(path)?;
         rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(0o600))
             .map_err(|e| StoreError::Permissions { path: path.into(), source: e.into() })?;
-        let database = Database(Arc::new(Inner { redb, group: Group::default() }));
+        let inner = Inner { path: path.into(), open: RwLock::new(opened), group: Group::default() };
+        let database = Database(Arc::new(inner));
         database.check_schema(path, schema)?;
         Ok(database)
+    }
+
+    /// The open database. After a failure of its file, such as a full disk, it is opened anew first: what was
+    /// reported as written is in it.
+    fn opened(&self) -> Result<RwLockReadGuard<'_, Opened>, StoreError> {
+        let open = self.0.open.read().unwrap_or_else(PoisonError::into_inner);
+        if open.is_usable() {
+            return Ok(open);
+        }
+        drop(open);
+        let mut broken = self.0.open.write().unwrap_or_else(PoisonError::into_inner);
+        if !broken.is_usable() {
+            // the old one lets go of the file first; views of it answer with errors
+            broken.redb = None;
+            // commits that nobody flushed are lost, and those who made them still wait to hear of it
+            self.0.group.lost("the disk failed before the change was safe");
+            *broken = Opened::new(&self.0.path)?;
+        }
+        drop(broken);
+        Ok(self.0.open.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn check_schema(&self, path: &Path, schema: Schema) -> Result<(), StoreError> {
@@ -136,14 +187,19 @@ impl Database {
 
     /// One consistent view; it neither waits for writers nor holds them up.
     pub fn view(&self) -> Result<View, StoreError> {
-        self.0.redb.begin_read().map(View).map_err(StoreError::engine("read"))
+        self.opened()?.redb()?.begin_read().map(View).map_err(StoreError::engine("read"))
     }
 
     /// Runs `change` alone among writers. An error of it undoes everything it wrote. After `Ok` the change
-    /// survives a power cut; writers that come together share the flush.
+    /// survives a power cut; writers that come together share the flush. `change` reaches the database through its
+    /// transaction only.
     pub fn write<T, E: From<StoreError>>(&self, change: impl FnOnce(&Write) -> Result<T, E>) -> Result<T, E> {
+        // held to the end, so that nobody opens the file anew meanwhile; taken before arriving, so that everybody in
+        // the queue gets a turn even if somebody waits to do so
+        let opened = self.opened().map_err(E::from)?;
+        let redb = opened.redb().map_err(E::from)?;
         let waiting = self.0.group.arrive();
-        let begun = self.0.redb.begin_write();
+        let begun = redb.begin_write();
         let last = waiting.entered();
         let mut tx = begun.map_err(StoreError::engine("write")).map_err(E::from)?;
         let flush_now = last || self.0.group.is_overdue();
@@ -157,7 +213,7 @@ impl Database {
                 let _ = tx.0.abort();
                 // others may rely on this writer for their flush
                 if last {
-                    self.flush_pending();
+                    self.flush_pending(redb);
                 }
                 return Err(error);
             }
@@ -167,7 +223,7 @@ impl Database {
         let committed = tx.0.commit().map_err(StoreError::engine("commit to"));
         match (committed, flush_now) {
             (Ok(()), true) => self.0.group.flushed(ticket, Ok(())),
-            (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending()).map_err(E::from)?,
+            (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending(redb)).map_err(E::from)?,
             (Err(error), _) => {
                 self.0.group.flushed(ticket, Err(error.to_string()));
                 return Err(error.into());
@@ -177,10 +233,10 @@ impl Database {
     }
 
     /// Makes durable what was committed without a flush.
-    fn flush_pending(&self) {
+    fn flush_pending(&self, redb: &redb::Database) {
         let Some(newest) = self.0.group.newest_pending() else { return };
         let flush = || -> Result<(), StoreError> {
-            let mut tx = self.0.redb.begin_write().map_err(StoreError::engine("write"))?;
+            let mut tx = redb.begin_write().map_err(StoreError::engine("write"))?;
             tx.set_durability(Durability::Immediate).map_err(StoreError::engine("write"))?;
             tx.commit().map_err(StoreError::engine("commit to"))
         };

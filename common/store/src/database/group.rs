@@ -72,6 +72,13 @@ impl Group {
         self.changed.notify_all();
     }
 
+    /// Whatever is not on disk yet never will be.
+    pub(super) fn lost(&self, why: &str) {
+        if let Some(newest) = self.newest_pending() {
+            self.flushed(newest, Err(why.into()));
+        }
+    }
+
     /// Waits until the commit is on disk. If nobody is left who would flush, the caller does.
     pub(super) fn wait(&self, ticket: u64, flush: impl Fn()) -> Result<(), super::StoreError> {
         loop {

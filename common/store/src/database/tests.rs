@@ -96,3 +96,94 @@ fn a_truncated_file_is_an_error_and_not_an_empty_database() {
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
     assert!(Database::open(&path, SCHEMA).is_err());
 }
+
+/// A small disk, gone with the value.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(options: &std::ffi::CStr) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
+        let dir = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", flags, Some(options)).unwrap();
+        SmallDisk(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+fn put(db: &Database, key: &str, size: usize) -> Result<(), StoreError> {
+    db.write(|tx| PEOPLE.put(tx, &["a", key], &"x".repeat(size)))
+}
+
+#[test]
+fn root_a_full_disk_fails_writes_only_and_only_while_it_is_full() {
+    let disk = SmallDisk::new(c"size=12m");
+    let db = open(&disk.0);
+    let filler = disk.0.path().join("filler");
+    put(&db, "first", 10).unwrap();
+    std::fs::write(&filler, vec![0; 7 << 20]).unwrap();
+    let mut written = vec!["first".to_owned()];
+    let failed = loop {
+        let key = format!("{:04}", written.len());
+        match put(&db, &key, 100_000) {
+            Ok(()) => written.push(key),
+            Err(error) => break error,
+        }
+        assert!(written.len() < 200, "the disk must be full by now");
+    };
+    assert!(failed.to_string().contains("No space left on device"), "{failed}");
+    written.sort();
+    let there = || -> Vec<String> {
+        let keys = PEOPLE.keys(&db.view().unwrap(), &["a"]).unwrap();
+        keys.into_iter().map(|mut key| key.swap_remove(1)).collect()
+    };
+    // the disk is still full: reading goes on, and removing does
+    assert_eq!(there(), written);
+    db.write::<_, StoreError>(|tx| PEOPLE.remove(tx, &["a", "first"])).unwrap();
+    written.retain(|key| key != "first");
+    assert_eq!(there(), written);
+    std::fs::remove_file(&filler).unwrap();
+    put(&db, "last", 1 << 20).unwrap();
+    written.push("last".into());
+    assert_eq!(there(), written);
+    drop(db);
+    let db = open(&disk.0);
+    assert_eq!(PEOPLE.keys(&db.view().unwrap(), &["a"]).unwrap().len(), written.len());
+}
+
+#[test]
+fn root_writers_on_a_filling_disk_are_told_the_truth() {
+    let disk = SmallDisk::new(c"size=6m");
+    let db = open(&disk.0);
+    let written = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (db, written) = (&db, &written);
+            scope.spawn(move || {
+                for i in 0..40 {
+                    let key = format!("{thread}-{i:03}");
+                    if put(db, &key, 60_000).is_ok() {
+                        written.lock().unwrap().push(key);
+                    }
+                }
+            });
+        }
+    });
+    let mut written = written.into_inner().unwrap();
+    assert!(!written.is_empty() && written.len() < 240, "{}", written.len());
+    written.sort();
+    let check = |db: &Database| {
+        let view = db.view().unwrap();
+        for key in &written {
+            assert_eq!(PEOPLE.get(&view, &["a", key]).unwrap().map(|v| v.len()), Some(60_000), "{key}");
+        }
+    };
+    check(&db);
+    drop(db);
+    check(&open(&disk.0));
+}

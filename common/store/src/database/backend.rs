@@ -1,0 +1,121 @@
+//! The database's file as redb uses it: space is reserved when the file grows, and failures are remembered.
+//!
+//! redb trusts nothing after a failed read or write and refuses everything until the file is opened anew. Who holds
+//! the database asks [`Health`] whether that is due.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, DatabaseError, StorageBackend};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// Whether an operation on the file has failed since it was opened.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health(Arc<AtomicBool>);
+
+impl Health {
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn watch<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        if outcome.is_err() {
+            self.0.store(true, Ordering::Release);
+        }
+        outcome
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Backend {
+    inner: FileBackend,
+    /// The same open file.
+    file: File,
+    health: Health,
+}
+
+impl Backend {
+    /// Opens or creates the file, readable by its owner only.
+    pub(super) fn open(path: &Path, health: Health) -> Result<Self, DatabaseError> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let inner = FileBackend::new(file.try_clone()?)?;
+        Ok(Self { inner, file, health })
+    }
+
+    /// Space is taken now, so that only growing can find the disk full, never a write to what is there: a full disk
+    /// then leaves a database that can be opened, read and have records removed.
+    fn resize(&self, len: u64) -> io::Result<()> {
+        let now = self.file.metadata()?.len();
+        if len > now {
+            match fallocate(&self.file, FallocateFlags::empty(), now, len - now) {
+                Ok(()) => return Ok(()),
+                // not every file system can reserve
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => {
+                    // some file systems keep the part that fitted
+                    let _ = self.file.set_len(now);
+                    return Err(error.into());
+                }
+            }
+        }
+        self.inner.set_len(len)
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.health.watch(self.inner.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.health.watch(self.inner.read(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.health.watch(self.resize(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.health.watch(self.inner.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.health.watch(self.inner.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
