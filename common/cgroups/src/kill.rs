@@ -77,7 +77,10 @@ impl Cgroup {
 /// A cgroup removed meanwhile has no process left to thaw.
 fn gone(error: CgroupError) -> Result<(), CgroupError> {
     match &error {
-        CgroupError::Write { source, .. } if source.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
+        // its files cannot be opened any more, and one that is open says that there is no such device
+        CgroupError::Write { source, .. }
+            if [Errno::NODEV, Errno::NOENT].iter().any(|e| source.raw_os_error() == Some(e.raw_os_error())) =>
+        {
             Ok(())
         }
         _ => Err(error),
