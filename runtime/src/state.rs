@@ -1,5 +1,9 @@
 //! What is kept of a container between commands: `<root>/<id>/state.json`.
 
+mod lock;
+
+pub use lock::Lock;
+
 use crate::pid::ProcessId;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};

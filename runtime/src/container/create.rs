@@ -101,6 +101,10 @@ pub fn create(
 
     // From here on there are effects; `undo` takes them back.
     let dir = root.create(id)?;
+    let mut lock = dir.try_lock()?;
+    if lock.is_none() {
+        return Err(ContainerError::Refused(format!("container {id} is being deleted")));
+    }
     let mut undo = Undo::new(dir.clone());
     let record = Record {
         schema: Record::SCHEMA,
@@ -148,6 +152,9 @@ pub fn create(
         let (pid, pidfd) = match born {
             Birth::Init => {
                 drop(channel);
+                if let Some(lock) = lock.take() {
+                    lock.leave();
+                }
                 let init = Init {
                     id,
                     plan: &plan,

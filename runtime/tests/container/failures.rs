@@ -2,6 +2,7 @@
 
 use crate::bundle::{Bundle, wait_until};
 use serde_json::json;
+use std::process::Stdio;
 
 #[track_caller]
 fn refused(change: impl FnOnce(&mut Bundle), text: &str) {
@@ -90,4 +91,66 @@ fn root_a_create_killed_at_any_moment_is_swept_by_delete() {
         b.call(&["delete", "--force", &b.id]).ok();
         b.assert_nothing_left();
     }
+}
+
+#[test]
+fn root_a_create_under_way_and_a_forced_delete_leave_nothing() {
+    let b = Bundle::new("sleep 1000");
+    b.write_config();
+    for moment in 0..40 {
+        let mut create = b.runw().args(["create", &b.id]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(moment * 400));
+        // two, as when a daemon that cleans up dies and the next one cleans up again
+        let mut other = b.runw().args(["delete", "--force", &b.id]).spawn().unwrap();
+        b.call(&["delete", "--force", &b.id]).ok();
+        assert!(other.wait().unwrap().success());
+        create.wait().unwrap();
+        // the create may have begun after both
+        b.call(&["delete", "--force", &b.id]).ok();
+        b.assert_nothing_left();
+    }
+}
+
+#[test]
+fn root_a_create_that_waits_for_a_hook_ends_with_a_forced_delete() {
+    let mut b = Bundle::new("sleep 1000");
+    let (reached, go) = (b.path().join("reached"), b.path().join("go"));
+    let script =
+        format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", reached.display(), go.display());
+    b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    b.write_config();
+    let mut create = b.runw().args(["create", &b.id]).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the hook", || reached.exists());
+    let mut delete = b.runw().args(["delete", "--force", &b.id]).spawn().unwrap();
+    // the delete kills init, and waits for the create to take the rest back
+    wait_until("the end of init", || {
+        b.cgroups().iter().all(|c| std::fs::read_to_string(c.join("cgroup.procs")).is_ok_and(|p| p.is_empty()))
+    });
+    assert!(delete.try_wait().unwrap().is_none(), "delete went on beside the create");
+    std::fs::write(go, "").unwrap();
+    assert!(delete.wait().unwrap().success());
+    assert!(!create.wait().unwrap().success());
+    b.assert_nothing_left();
+}
+
+#[test]
+fn root_a_container_whose_cgroup_stays_can_be_deleted_again() {
+    let b = Bundle::new("true");
+    b.run_detached();
+    b.wait_for_status("stopped");
+    let cgroups = b.cgroups();
+    // where there are several hierarchies, a process of another's in one of them is not found and not killed
+    let several = cgroups.len() > 1;
+    let busy = cgroups.iter().find(|c| !c.to_string_lossy().contains("freezer")).unwrap().join("busy");
+    std::fs::create_dir(&busy).unwrap();
+    let mut guest = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let placed = std::fs::write(busy.join("cgroup.procs"), guest.id().to_string());
+    let tried = b.call(&["delete", &b.id]);
+    let kept = b.state_root().join(&b.id).exists();
+    let _ = guest.kill();
+    guest.wait().unwrap();
+    placed.unwrap();
+    assert_eq!((tried.code != 0, kept), (several, several), "{}", tried.err);
+    b.call(&["delete", "--force", &b.id]).ok();
+    b.assert_nothing_left();
 }

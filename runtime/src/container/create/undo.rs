@@ -54,7 +54,9 @@ impl Undo {
         if let Some(paths) = self.cgroup.take() {
             match Cgroup::from_paths(&paths) {
                 Ok(cgroup) => {
-                    if let Err(e) = cgroup.kill().and_then(|()| cgroup.delete()) {
+                    let killed = cgroup.kill();
+                    if let Err(e) = cgroup.delete() {
+                        problems.extend(killed.err().map(|e| e.to_string()));
                         problems.push(e.to_string());
                     }
                 }
