@@ -16,9 +16,12 @@ pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
     let mut empty = None;
     for path in paths {
         let Some((target, is_dir)) = lookup(root, path)? else { continue };
-        let source = if is_dir { tree_of_nothing(&mut empty)? } else { null_device(root, &mut null)? };
-        let mount = clone_of(source, path, false)?;
-        attach(&mount, &target, path)?;
+        if is_dir {
+            mask_directory(&mut empty, &target, path)?;
+        } else {
+            let mount = clone_of(null_device(root, &mut null)?, path, false)?;
+            attach(&mount, &target, path)?;
+        }
     }
     Ok(())
 }
@@ -67,13 +70,16 @@ fn null_device<'a>(root: &Root, kept: &'a mut Option<OwnedFd>) -> Result<&'a Own
     kept.as_ref().ok_or_else(|| RootfsError::refused(path, "not opened"))
 }
 
-/// One filesystem for all masked directories: each of its own would cost a superblock.
-fn tree_of_nothing(kept: &mut Option<OwnedFd>) -> Result<&OwnedFd, RootfsError> {
-    if kept.is_none() {
-        let params =
-            [Param::Pair("nr_blocks".into(), "1".into()), Param::Pair("nr_inodes".into(), "1".into())];
-        let attrs = Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 };
-        *kept = Some(new_filesystem("tmpfs", "tmpfs", &params, attrs)?);
+/// One filesystem for all masked directories: each of its own would cost a superblock. The first directory takes the
+/// new mount itself and the others take copies of it, since kernels before 6.15 copy no mount that is attached nowhere.
+fn mask_directory(empty: &mut Option<OwnedFd>, target: &OwnedFd, path: &Path) -> Result<(), RootfsError> {
+    if let Some(first) = empty {
+        return attach(&clone_of(first, path, false)?, target, path);
     }
-    kept.as_ref().ok_or_else(|| RootfsError::refused("tmpfs", "not made"))
+    let params = [Param::Pair("nr_blocks".into(), "1".into()), Param::Pair("nr_inodes".into(), "1".into())];
+    let attrs = Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 };
+    let first = new_filesystem("tmpfs", "tmpfs", &params, attrs)?;
+    attach(&first, target, path)?;
+    *empty = Some(first);
+    Ok(())
 }
