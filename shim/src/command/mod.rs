@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
         match flags.action {
             Action::Version => write_out(info::version().as_bytes()),
             Action::Info => write_out(&info::info()?),
-            Action::Start => write_out(&start::start(&flags)?),
+            Action::Start => start::start(&flags, write_out),
             Action::Delete => write_out(&delete::delete(&flags)?),
             Action::Serve => serve::serve(&flags),
         }

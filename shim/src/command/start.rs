@@ -48,7 +48,12 @@ struct Request {
     debug: bool,
 }
 
-pub(super) fn start(flags: &Flags) -> Result<Vec<u8>, CommandError> {
+/// Starts or finds the server and gives the daemon the answer. A daemon that is not there to take it does not know
+/// of the server, and may have cleaned the bundle up before there was one: the server is ended again.
+pub(super) fn start(
+    flags: &Flags,
+    deliver: impl FnOnce(&[u8]) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|e| CommandError::Input(e.to_string()))?;
@@ -73,7 +78,9 @@ pub(super) fn start(flags: &Flags) -> Result<Vec<u8>, CommandError> {
     }
     // of containerd 1.6, which finds the shim again by it
     fs::write(at("address"), &address).map_err(of_bundle("address", "write"))?;
-    let Bound::New(listener) = socket::bind(&path)? else { return Ok(encode(request.answer, &address)) };
+    let Bound::New(listener) = socket::bind(&path)? else {
+        return deliver(&encode(request.answer, &address));
+    };
 
     let undo = |e| {
         let _ = fs::remove_file(&path);
@@ -89,7 +96,7 @@ pub(super) fn start(flags: &Flags) -> Result<Vec<u8>, CommandError> {
     fs::write(at("shim.pid"), pid.to_string()).map_err(of_bundle("shim.pid", "write")).map_err(stop)?;
     join_cgroup(&request.options.shim_cgroup, pid).map_err(stop)?;
     adjust_oom_score(pid);
-    Ok(encode(request.answer, &address))
+    deliver(&encode(request.answer, &address)).map_err(stop)
 }
 
 fn understand(input: &[u8], flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Request, String> {

@@ -36,7 +36,7 @@ struct Order {
 
 /// Undoes what Create did, unless it is disarmed.
 struct Undo<'a> {
-    shim: &'a Shim,
+    shim: &'a Arc<Shim>,
     id: &'a str,
     rootfs: Option<PathBuf>,
     session: Option<SessionId>,
@@ -67,7 +67,7 @@ impl Drop for Undo<'_> {
         {
             log::warn(format_args!("container {}: after a failed create: {e}", self.id));
         }
-        self.shim.lock().remove(self.id);
+        self.shim.creation_failed(self.id);
     }
 }
 
@@ -86,11 +86,14 @@ impl Shim {
         let order = understand(request)?;
         let id = order.request.id.clone();
         {
-            let mut containers = self.lock();
-            if containers.contains_key(&id) {
+            let mut held = self.lock();
+            if held.ending {
+                return Err(ending());
+            }
+            if held.containers.contains_key(&id) {
                 return Err(TaskError::new(Kind::AlreadyExists, format_args!("container {id}")));
             }
-            containers.insert(id.clone(), None);
+            held.containers.insert(id.clone(), None);
         }
         let mut undo = Undo {
             shim: self,
@@ -182,7 +185,16 @@ impl Shim {
         };
         drop(inner);
         self.watch_oom(&container);
-        self.lock().insert(id.clone(), Some(Arc::clone(&container)));
+        {
+            let mut held = self.lock();
+            if held.ending {
+                // nobody waits for it any more
+                undo.logger = container.init.lock().logger.take();
+                return Err(ending());
+            }
+            held.containers.insert(id.clone(), Some(Arc::clone(&container)));
+        }
+        self.settled.notify_all();
         if let Some(exit) = ended {
             self.tell(Happening::Exited(Arc::clone(&container), Arc::clone(&container.init), exit));
         }
@@ -231,6 +243,19 @@ impl Shim {
         Ok((console, pid))
     }
 
+    fn creation_failed(self: &Arc<Self>, id: &str) {
+        let ends = {
+            let mut held = self.lock();
+            held.containers.remove(id);
+            held.ending && held.containers.is_empty()
+        };
+        self.settled.notify_all();
+        // the answer to Create gets out meanwhile
+        if ends && let Err(e) = self.end() {
+            log::error(format_args!("shutdown: {e}"));
+        }
+    }
+
     fn watch_oom(&self, container: &Container) {
         let Some(cgroup) = &container.cgroup else { return };
         let (events, container_id) = (self.events.clone(), container.id.clone());
@@ -252,6 +277,10 @@ pub(super) struct Streams<'a> {
     pub stdio: &'a Stdio,
     pub pipes: [bool; 3],
     pub io_owner: (u32, u32),
+}
+
+fn ending() -> TaskError {
+    TaskError::new(Kind::Unavailable, "shim is shutting down")
 }
 
 fn understand(request: CreateTaskRequest) -> Result<Order, TaskError> {

@@ -26,7 +26,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 impl Shim {
     /// `Task.Delete`.
     pub(super) fn delete(self: &Arc<Self>, request: &DeleteRequest) -> Result<DeleteResponse, TaskError> {
-        let container = self.container(&request.id)?;
+        let container = self.settled_container(&request.id)?;
         let process = container.process(&request.exec_id)?;
         let exit = match &process.exec_id {
             None => self.delete_init(&container)?,
@@ -63,7 +63,7 @@ impl Shim {
                 .map_err(|e| TaskError::failed(format_args!("failed rootfs umount: {e}")))?;
         }
         init.lock().state = State::Deleted(exit);
-        self.lock().remove(&container.id);
+        self.lock().containers.remove(&container.id);
         self.events.publish(&TaskDelete {
             container_id: container.id.clone(),
             pid: exit.pid,
@@ -116,14 +116,27 @@ impl Shim {
     }
 
     /// `Task.Shutdown`: ends the program if it holds no container. Clients that are still taking output
-    /// are served to their end first.
+    /// are served to their end first. A container that is only being created does not count: it is given up.
     pub(super) fn shutdown(self: &Arc<Self>) -> Result<(), TaskError> {
-        // a container being created counts
-        if !self.lock().is_empty() {
-            return Ok(());
+        {
+            let mut held = self.lock();
+            if held.ending || held.containers.values().any(Option::is_some) {
+                return Ok(());
+            }
+            held.ending = true;
+            if !held.containers.is_empty() {
+                // the creation's failure ends the program
+                return Ok(());
+            }
         }
+        let ends = self.end();
+        ends.map_err(|e| TaskError::new(Kind::ResourceExhausted, format_args!("shutdown: {e}")))
+    }
+
+    /// Ends the program; needs [`Holdings::ending`](super::Holdings).
+    pub(super) fn end(self: &Arc<Self>) -> std::io::Result<()> {
         let there = Arc::clone(self);
-        let ending = thread("shutdown", move || {
+        thread("shutdown", move || {
             if let Some(socket) = &there.settings.socket {
                 let _ = std::fs::remove_file(socket);
             }
@@ -134,7 +147,6 @@ impl Shim {
             });
             let _ = receiver.recv();
             std::process::exit(0);
-        });
-        ending.map_err(|e| TaskError::new(Kind::ResourceExhausted, format_args!("shutdown: {e}")))
+        })
     }
 }

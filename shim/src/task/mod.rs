@@ -16,7 +16,8 @@ mod start;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wharf_kinds::Kind;
 
@@ -27,6 +28,9 @@ use crate::error::TaskError;
 use crate::events::Events;
 use crate::io::Io;
 use crate::reaper::Reaper;
+
+/// Longer than the runtime may take to create.
+const CREATION: Duration = Duration::from_secs(310);
 
 /// What the shim was started with.
 #[derive(Debug, Clone)]
@@ -48,8 +52,17 @@ pub struct Shim {
     io: Arc<Io>,
     events: Events,
     happenings: Mutex<Sender<Happening>>,
+    holdings: Mutex<Holdings>,
+    /// A creation is over, well or not.
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct Holdings {
     /// By id. `None` while a container is being created.
-    containers: Mutex<HashMap<String, Option<Arc<Container>>>>,
+    containers: HashMap<String, Option<Arc<Container>>>,
+    /// Shutdown was asked for when no container was there: none may come any more.
+    ending: bool,
 }
 
 impl Shim {
@@ -64,7 +77,8 @@ impl Shim {
             io: Arc::new(Io::start()?),
             events: Events::start(&settings.namespace, settings.events.clone())?,
             happenings: Mutex::new(happenings),
-            containers: Mutex::default(),
+            holdings: Mutex::default(),
+            settled: Condvar::new(),
             settings,
         });
         let reaper = Arc::clone(&shim.reaper);
@@ -74,13 +88,26 @@ impl Shim {
         Ok(shim)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Option<Arc<Container>>>> {
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Holdings> {
+        self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn container(&self, id: &str) -> Result<Arc<Container>, TaskError> {
-        let found = self.lock().get(id).cloned().flatten();
-        found.ok_or_else(|| TaskError::new(Kind::NotFound, "container not created"))
+        let found = self.lock().containers.get(id).cloned().flatten();
+        found.ok_or_else(not_created)
+    }
+
+    /// The container; one that is being created is waited for. A daemon that died while it had one created asks
+    /// when it is back, and an answer that there is none would have it forget what is about to be.
+    fn settled_container(&self, id: &str) -> Result<Arc<Container>, TaskError> {
+        let creating = |held: &mut Holdings| matches!(held.containers.get(id), Some(None));
+        let held = self.settled.wait_timeout_while(self.lock(), CREATION, creating);
+        let (mut held, _) = held.unwrap_or_else(PoisonError::into_inner);
+        if creating(&mut held) {
+            let text = format_args!("container {id} is still being created");
+            return Err(TaskError::new(Kind::FailedPrecondition, text));
+        }
+        held.containers.get(id).cloned().flatten().ok_or_else(not_created)
     }
 
     fn tell(&self, happening: Happening) {
@@ -88,6 +115,10 @@ impl Shim {
         // the receiving thread ends with the process only
         let _ = happenings.send(happening);
     }
+}
+
+fn not_created() -> TaskError {
+    TaskError::new(Kind::NotFound, "container not created")
 }
 
 /// Starts a thread with a small stack.

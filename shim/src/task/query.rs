@@ -18,7 +18,7 @@ use crate::error::TaskError;
 impl Shim {
     /// `Task.State`.
     pub(super) fn state(&self, request: &StateRequest) -> Result<StateResponse, TaskError> {
-        let container = self.container(&request.id)?;
+        let container = self.settled_container(&request.id)?;
         let process = container.process(&request.exec_id)?;
         let state = process.state();
         let mut status = state.status();

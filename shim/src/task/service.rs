@@ -22,7 +22,8 @@ impl Service for Shim {
             return responder.error(Kind::Unimplemented, format!("service {service}"));
         }
         match method {
-            "State" => quick(&payload, responder, |r| self.state(&r)),
+            // waits for a creation under way
+            "State" => self.slow(payload, responder, |shim, r| shim.state(&r)),
             "Connect" => quick(&payload, responder, |r| Ok(self.connect(&r))),
             "ResizePty" => quick(&payload, responder, |r| self.resize(&r)),
             "CloseIO" => quick(&payload, responder, |r| self.close_io(&r)),

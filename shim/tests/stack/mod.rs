@@ -1,8 +1,8 @@
 //! A bundle, and the shim started on it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -107,6 +107,19 @@ impl Bundle {
 
     /// Starts the shim as a daemon does.
     pub fn start(&self) -> Shim {
+        let mut child = self.start_asked();
+        let mut answer = Vec::new();
+        child.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
+        assert!(child.wait().unwrap().success());
+        let result = BootstrapResult::decode(&answer[..]).unwrap();
+        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+        let address = std::fs::read_to_string(self.path().join("address")).unwrap();
+        assert_eq!(address, result.address);
+        self.connect()
+    }
+
+    /// `start`, told what a daemon tells; its answer is not read.
+    pub fn start_asked(&self) -> Child {
         let params = BootstrapParams {
             instance_id: self.id.clone(),
             namespace: "test".into(),
@@ -116,13 +129,7 @@ impl Bundle {
         };
         let mut child = self.command("start").spawn().unwrap();
         child.stdin.take().unwrap().write_all(&params.encode_to_vec()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success());
-        let result = BootstrapResult::decode(&output.stdout[..]).unwrap();
-        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
-        let address = std::fs::read_to_string(self.path().join("address")).unwrap();
-        assert_eq!(address, result.address);
-        self.connect()
+        child
     }
 
     /// Another connection to the running shim.
