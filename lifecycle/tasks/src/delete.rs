@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::timeout;
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse, ShutdownRequest};
 
 use crate::bundle::Bundle;
@@ -17,6 +18,7 @@ impl Tasks {
     /// Removes a task that has stopped and returns how it ended. Goes on even if the caller loses patience.
     pub async fn delete(&self, namespace: &str, id: &str) -> Result<Exit, TaskError> {
         self.shared.containers.container(namespace, id)?;
+        self.settled(namespace, id).await;
         let task = self.task(namespace, id)?;
         let tasks = self.clone();
         tokio::spawn(async move { tasks.delete_now(&task).await })
@@ -70,6 +72,23 @@ impl Tasks {
             task.finish(Stage::Removed);
         }
         Ok(exit)
+    }
+
+    /// Ends a shim that knows of no task, has its program take away what it may have made all the same, and removes
+    /// what is left. Needs [`Task::claim_ending`].
+    pub(crate) async fn abandon(&self, task: &Arc<Task>) {
+        let (id, namespace) = (task.id(), &task.bundle.namespace);
+        if let Some(client) = task.client() {
+            let closed = client.closed();
+            let request = ShutdownRequest { id: id.into(), now: false };
+            let _ = client.call::<_, ()>("Shutdown", &request, limits::SHUTDOWN).await;
+            // a shim of other containers stays; one in the midst of something ends first
+            let _ = timeout(limits::SHUTDOWN, closed).await;
+        }
+        if let Err(error) = self.shared.launcher.delete(&task.program, &task.bundle).await {
+            tracing::warn!(id, namespace, %error, "failed to clean up after shim without a task");
+        }
+        self.tear_down(task).await;
     }
 
     /// Ends the shim and removes what is left. Needs [`Task::claim_ending`].

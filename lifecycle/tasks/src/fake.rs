@@ -29,6 +29,8 @@ pub(crate) struct Behaviour {
     pub(crate) silent: Arc<AtomicBool>,
     /// Fails `Create`.
     pub(crate) refuses_create: Arc<AtomicBool>,
+    /// Knows of no task.
+    pub(crate) has_no_task: Arc<AtomicBool>,
     /// The exit of init, once it has one.
     pub(crate) exit: watch::Sender<Option<u32>>,
     /// Methods called.
@@ -40,6 +42,7 @@ impl Behaviour {
         Behaviour {
             silent: Arc::default(),
             refuses_create: Arc::default(),
+            has_no_task: Arc::default(),
             exit: watch::Sender::new(None),
             calls: Arc::default(),
         }
@@ -88,6 +91,9 @@ impl Method {
             "Start" => wire::StartResponse { pid: 42 }.encode_to_vec(),
             "Connect" => {
                 wire::ConnectResponse { shim_pid: 1, task_pid: 42, version: "2".into() }.encode_to_vec()
+            }
+            "State" if self.behaviour.has_no_task.load(Ordering::SeqCst) => {
+                return Err((Code::NOT_FOUND, "container not created: not found"));
             }
             "State" => {
                 let request = wire::StateRequest::decode(payload).expect("request");

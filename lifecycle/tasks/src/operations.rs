@@ -99,15 +99,32 @@ impl Tasks {
         Ok(exit)
     }
 
-    /// The state of init or of an exec. Init's is answered from memory.
+    /// The state of init or of an exec. Init's is answered from memory, once it is created.
     pub async fn get(&self, namespace: &str, id: &str, exec: &str) -> Result<ProcessState, TaskError> {
+        self.settled(namespace, id).await;
         let task = self.with_process(namespace, id, exec).await?;
         task.known(exec).ok_or_else(|| TaskError::NoTask(id.into()))
     }
 
-    /// The init processes of a namespace's tasks, from memory.
+    /// The init processes of a namespace's tasks, from memory. Those being created are there too, as unknown: a
+    /// client that starts just now must not take them for absent.
     pub fn list(&self, namespace: &str) -> Vec<ProcessState> {
-        self.of_namespace(namespace).iter().filter_map(|task| task.known("")).collect()
+        let creating = self.being_created(namespace).into_iter();
+        let mut all: Vec<_> = creating
+            .map(|id| ProcessState { id, pid: 0, phase: Phase::Unknown, stdio: Stdio::default() })
+            .collect();
+        let tasks = self.of_namespace(namespace);
+        all.extend(tasks.iter().filter_map(|task| task.known("")));
+        // a task may have become one between the two looks
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.dedup_by(|later, kept| {
+            let twice = later.id == kept.id;
+            if twice {
+                std::mem::swap(later, kept);
+            }
+            twice
+        });
+        all
     }
 
     /// Sends a signal to init, to all processes, or to an exec.

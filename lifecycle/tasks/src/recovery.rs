@@ -165,7 +165,7 @@ impl Tasks {
             Err(error) if error.is_not_found() || marked => {
                 tracing::info!(id, namespace, %error, "ending a shim that has no task");
                 if task.claim_ending() {
-                    self.tear_down(task).await;
+                    if marked { self.tear_down(task).await } else { self.abandon(task).await }
                 }
             }
             Err(error) => tracing::warn!(id, namespace, %error, "shim does not say its state"),

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lifecycle_events::Exchange;
 use prost_types::Any;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::bootstrap::{Daemon, Launcher};
 use crate::error::{LookupError, TaskError};
+use crate::limits;
 use crate::runtime::Runtimes;
 use crate::task::Task;
 
@@ -56,8 +59,8 @@ pub(crate) struct Shared {
 type Key = (String, String);
 
 enum Entry {
-    /// Being created: the id is taken, but there is nothing to talk to.
-    Reserved,
+    /// Being created: the id is taken, but there is nothing to talk to. Closed when that is over.
+    Reserved(watch::Receiver<()>),
     Live(Arc<Task>),
 }
 
@@ -88,6 +91,30 @@ impl Tasks {
         }
     }
 
+    /// Waits until the task is not just being created: a client that lost its connection meanwhile asks about it.
+    pub(crate) async fn settled(&self, namespace: &str, id: &str) {
+        let key = (namespace.to_owned(), id.to_owned());
+        let over = async {
+            loop {
+                let mut creating = match self.registry().get(&key) {
+                    Some(Entry::Reserved(creating)) => creating.clone(),
+                    _ => return,
+                };
+                while creating.changed().await.is_ok() {}
+            }
+        };
+        // what it is after that time is the answer
+        let _ = timeout(limits::CREATE, over).await;
+    }
+
+    /// The ids of a namespace's tasks that are being created.
+    pub(crate) fn being_created(&self, namespace: &str) -> Vec<String> {
+        let registry = self.registry();
+        let reserved =
+            registry.iter().filter(|((of, _), entry)| of == namespace && matches!(entry, Entry::Reserved(_)));
+        reserved.map(|((_, id), _)| id.clone()).collect()
+    }
+
     /// All tasks of a namespace, by id.
     pub(crate) fn of_namespace(&self, namespace: &str) -> Vec<Arc<Task>> {
         let mut tasks: Vec<_> = self
@@ -96,7 +123,7 @@ impl Tasks {
             .filter(|((of, _), _)| of == namespace)
             .filter_map(|(_, entry)| match entry {
                 Entry::Live(task) => Some(task.clone()),
-                Entry::Reserved => None,
+                Entry::Reserved(_) => None,
             })
             .collect();
         tasks.sort_by(|a, b| a.id().cmp(b.id()));
@@ -110,8 +137,9 @@ impl Tasks {
         if registry.contains_key(&key) {
             return Err(TaskError::Exists(id.into()));
         }
-        registry.insert(key.clone(), Entry::Reserved);
-        Ok(Reservation { tasks: self.clone(), key: Some(key) })
+        let (over, creating) = watch::channel(());
+        registry.insert(key.clone(), Entry::Reserved(creating));
+        Ok(Reservation { tasks: self.clone(), key: Some(key), _over: over })
     }
 
     /// Forgets a task, unless the id is another one's by now.
@@ -128,6 +156,8 @@ impl Tasks {
 pub(crate) struct Reservation {
     tasks: Tasks,
     key: Option<Key>,
+    /// Closes after the registry was changed.
+    _over: watch::Sender<()>,
 }
 
 impl Reservation {

@@ -303,3 +303,38 @@ async fn hundreds_of_shims_are_back_within_a_second() {
     assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
     assert!(second.list("ns").iter().all(|task| task.phase == Phase::Running));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_being_created_is_listed_and_can_be_deleted_once_it_is_there() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let _shim = stack.shim("c1", &behaviour).await;
+    behaviour.silent.store(true, Ordering::SeqCst);
+    behaviour.exit.send_replace(Some(0));
+    let there = tasks.clone();
+    let created = tokio::spawn(async move { there.create(create("c1")).await });
+    until(|| behaviour.was_called("Create")).await;
+    assert_eq!(tasks.list("ns").iter().map(|task| task.phase).collect::<Vec<_>>(), [Phase::Unknown]);
+    let there = tasks.clone();
+    let deleted = tokio::spawn(async move { there.delete("ns", "c1").await });
+    tokio::time::sleep(Duration::from_millis(50)).await; // what must not come cannot be waited for
+    assert!(!deleted.is_finished());
+    behaviour.silent.store(false, Ordering::SeqCst);
+    assert_eq!(created.await.expect("no panic").expect("create"), 42);
+    assert_eq!(deleted.await.expect("no panic").expect("delete").status, 0);
+    assert!(tasks.list("ns").is_empty() && !stack.bundle("c1").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_daemon_cleans_up_after_shims_without_a_task() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let _shim = stack.shim("c1", &behaviour).await;
+    stack.tasks().create(create("c1")).await.expect("create");
+    behaviour.has_no_task.store(true, Ordering::SeqCst);
+    let tasks = stack.tasks();
+    tasks.recover().await.expect("recover");
+    until(|| !stack.bundle("c1").exists()).await;
+    // the shim was asked to go, and what it may have begun to make is taken away
+    assert!(behaviour.was_called("Shutdown") && stack.was_cleaned_up("c1"));
+    until(|| tasks.list("ns").is_empty()).await;
+}
