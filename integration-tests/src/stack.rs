@@ -49,8 +49,10 @@ impl Stack {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::Builder::new().prefix("wh").rand_bytes(6).tempdir().expect("a temporary folder");
+        // pids repeat in isolated runs side by side; cgroups are the machine's
+        let unique = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let mut stack = Stack {
-            cgroup: format!("wharf-test-{}-{number}", std::process::id()),
+            cgroup: format!("wharf-test-{unique}-{number}"),
             dir,
             lifecycled: None,
             wharfd: None,

@@ -109,7 +109,7 @@ fn root_interop_wharfd_on_the_original_containerd_and_its_shim() {
     eventually("containerd answers", Duration::from_secs(20), || {
         std::os::unix::net::UnixStream::connect(path("c.sock")).ok()
     });
-    let cgroup = format!("wharf-test-{}-engine", std::process::id());
+    let cgroup = format!("wharf-test-{}-engine", dir.path().file_name().expect("a name").to_string_lossy());
     let host = format!("unix://{}", path("w.sock").display());
     let wharfd = Running::start(
         Command::new(program("wharfd"))
@@ -143,7 +143,7 @@ fn root_interop_wharfd_on_the_original_containerd_and_its_shim() {
 fn root_interop_our_cli_on_the_original_dockerd() {
     let dir = tempfile::Builder::new().prefix("wh").tempdir().expect("a folder");
     let path = |name: &str| dir.path().join(name);
-    let cgroup = format!("wharf-test-{}-dockerd", std::process::id());
+    let cgroup = format!("wharf-test-{}-dockerd", dir.path().file_name().expect("a name").to_string_lossy());
     let host = format!("unix://{}", path("d.sock").display());
     let dockerd = Running::start(
         Command::new("dockerd")

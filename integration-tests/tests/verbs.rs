@@ -207,7 +207,9 @@ fn root_exec_runs_beside_the_container() {
         d.ok(&["run", "-d", "--name", "box", "--network", "none", "busybox", "sleep", "1000"]);
         assert_eq!(d.ok(&["exec", "box", "echo", "hi"]), "hi");
         assert_eq!(d.code(&["exec", "box", "sh", "-c", "exit 4"]), 4);
-        assert_eq!(d.code(&["exec", "box", "no-such-program"]), 127);
+        let failed = d.output(&["exec", "box", "no-such-program"]);
+        assert_eq!(failed.status.code(), Some(127));
+        assert!(text(&failed).contains("executable file not found in $PATH"), "{}", text(&failed));
         assert_eq!(d.code(&["exec", "box", "/etc/passwd"]), 126);
         assert_eq!(
             d.ok(&[

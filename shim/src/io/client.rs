@@ -260,6 +260,14 @@ impl Client {
         self.data.want((!quiet).then_some(flags));
     }
 
+    /// Lets it go with its stream open at the engine's descriptor.
+    pub(super) fn give_back(&mut self) {
+        if !self.gone {
+            self.gone = true;
+            self.tell(&AttachEvent::Closed { by: ClosedBy::Exit });
+        }
+    }
+
     fn leave(&mut self, event: &AttachEvent) {
         if self.gone {
             return;

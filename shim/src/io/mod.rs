@@ -48,6 +48,7 @@ enum Command {
     Connect(SessionId, Sources),
     CloseStdin(SessionId),
     Exited(SessionId, Done),
+    Abandoned(SessionId),
     Close(SessionId, Done),
     Watch(OwnedFd, OnReady),
     WhenIdle(Done),
@@ -94,6 +95,12 @@ impl Io {
     /// are then let go. Output of others that hold its descriptors is still logged.
     pub fn exited(&self, id: SessionId, done: impl FnOnce() + Send + 'static) {
         self.send(Command::Exited(id, Box::new(done)));
+    }
+
+    /// The process never ran. Clients are let go without an end of their stream, since the engine, which has kept a
+    /// descriptor of theirs until the start is over, has the reason to tell them.
+    pub fn abandoned(&self, id: SessionId) {
+        self.send(Command::Abandoned(id));
     }
 
     /// Ends a session. `done` is called when FIFOs have taken everything, at the latest after ten seconds;

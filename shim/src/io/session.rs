@@ -148,6 +148,19 @@ impl Session {
         self.phase = Phase::Exited;
     }
 
+    /// The process never ran: there is nothing to deliver.
+    pub(super) fn abandon(&mut self) {
+        self.stdin.close();
+        self.fifo_in = None;
+        if let Sink::Wharf(wharf) = &mut self.sink {
+            for (_, client) in &mut wharf.clients {
+                client.give_back();
+            }
+            wharf.let_go("the process was not started");
+        }
+        self.phase = Phase::Exited;
+    }
+
     /// Ends the session when all is delivered; `done` then, or after [`CLOSE`].
     pub(super) fn close(&mut self, done: Done, buffer: &mut [u8]) {
         self.stdin.close();

@@ -118,6 +118,12 @@ impl Loop {
                 done();
                 Some(id)
             }
+            Command::Abandoned(id) => {
+                if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
+                    session.abandon();
+                }
+                Some(id)
+            }
             Command::Close(id, done) => {
                 match self.sessions.get_mut(&id) {
                     Some(session) => session.close(done, &mut self.buffer),

@@ -88,7 +88,7 @@ impl Shim {
         if launched.is_err() {
             let exit = Exit { pid: 0, status: NEVER_RAN, at: SystemTime::UNIX_EPOCH };
             process.stop(exit);
-            self.io.exited(process.session, || ());
+            self.io.abandoned(process.session);
             if let Some(logger) = process.lock().logger.take() {
                 stop_in_background(logger);
             }
