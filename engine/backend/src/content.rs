@@ -322,7 +322,10 @@ impl ContentWriter {
         if self.requests.send(request).await.is_ok() {
             return Ok(());
         }
-        // the daemon closed the stream: its answer tells why
+        // the daemon closed the stream: it tells why after its answers to the writes that it did
+        while self.outstanding.pop_front().is_some() {
+            self.answer().await?;
+        }
         match self.answer().await {
             Ok(_) => Err(closed(&self.reference)),
             Err(error) => Err(error),

@@ -8,6 +8,10 @@ use engine_backend::{Backend, BackendError, Labels, Lease};
 /// An operation that outlives its daemon leaves its lease to the collector after this long.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// Pauses between attempts to give a lease back: the first, and the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
 /// On each lease of ours: what it is for.
 const OPERATION: &str = "wharf.engine/operation";
 
@@ -37,7 +41,7 @@ impl LeaseGuard {
         &self.known
     }
 
-    /// Gives the lease back. Nothing hangs on a failure: the lease expires.
+    /// Gives the lease back. Nobody waits if that fails: it is tried again in the background.
     pub async fn release(mut self) {
         if let Some(lease) = self.lease.take() {
             give_back(&self.backend, &lease, false).await;
@@ -65,10 +69,24 @@ pub(crate) async fn recover(backend: &Backend, started: SystemTime) -> Result<()
     Ok(())
 }
 
+/// What a lease holds takes up space, and the daemon may be full or away just now: giving it back is tried again
+/// until it would expire anyway.
 async fn give_back(backend: &Backend, lease: &Lease, sync: bool) {
-    if let Err(error) = backend.lease_delete(lease, sync).await {
-        tracing::warn!(lease = lease.id(), %error, "lease is left to expire");
-    }
+    let Err(error) = backend.lease_delete(lease, sync).await else { return };
+    tracing::warn!(lease = lease.id(), %error, "giving a lease back is tried again");
+    let (backend, lease) = (backend.clone(), lease.clone());
+    tokio::spawn(async move {
+        let until = tokio::time::Instant::now() + LIFETIME;
+        let mut pause = RETRY_FIRST;
+        while tokio::time::Instant::now() < until {
+            tokio::time::sleep(pause).await;
+            match backend.lease_delete(&lease, false).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(lease = lease.id(), %error, "giving a lease back"),
+            }
+            pause = (pause * 2).min(RETRY_LAST);
+        }
+    });
 }
 
 impl Drop for LeaseGuard {

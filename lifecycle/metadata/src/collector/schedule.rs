@@ -179,20 +179,24 @@ impl Worker {
     }
 
     fn collect(&self, began: Instant) -> Result<Stats, CollectError> {
-        let failed = |e: MetadataError| CollectError::Failed { kind: e.kind(), text: e.to_string() };
-        let swept = self.metadata.sweep(SystemTime::now()).map_err(failed)?;
-        self.metadata.dirty.expires(swept.next_expiry);
-        if !swept.removed.is_empty() {
-            (self.on_removed)(&swept.removed);
+        let swept = self.metadata.sweep(SystemTime::now());
+        if let Ok(swept) = &swept {
+            self.metadata.dirty.expires(swept.next_expiry);
+            if !swept.removed.is_empty() {
+                (self.on_removed)(&swept.removed);
+            }
         }
         let mut reclaimed = 0;
         let mut trouble = Vec::new();
+        // also after a failed sweep: on a full disk the bytes that lost their records earlier make room for the next
         for store in &self.stores {
             match store.reclaim() {
                 Ok(count) => reclaimed += count,
                 Err(error) => trouble.push(format!("{}: {error}", store.name())),
             }
         }
+        let failed = |e: MetadataError| CollectError::Failed { kind: e.kind(), text: e.to_string() };
+        let swept = swept.map_err(failed)?;
         if !trouble.is_empty() {
             return Err(CollectError::Failed { kind: Kind::Internal, text: trouble.join("; ") });
         }
