@@ -1,6 +1,10 @@
 //! The promise: `kill -9` of wharfd and wharf-lifecycled, alone and together, at random moments, loses nothing.
 
+use std::ffi::OsString;
+use std::io::Read;
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -59,34 +63,68 @@ impl Load {
     }
 }
 
-/// Containers created, started and removed all the time, so that kills hit every step of their lives.
-/// Their own failures are expected: what they leave behind is what counts.
-fn churn(stack: &Stack, stop: Arc<AtomicBool>) -> JoinHandle<u64> {
-    let mut command = stack.wharf_command(&["run", "--rm", "--network", "none", "busybox", "true"]);
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    thread::spawn(move || {
-        let mut good = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let Ok(mut child) = command.spawn() else { continue };
-            let begun = Instant::now();
-            // a client whose answer was lost with the daemon is given up on, as a person would
-            loop {
-                match child.try_wait() {
-                    Ok(Some(status)) => {
-                        good += u64::from(status.success());
-                        break;
-                    }
-                    _ if begun.elapsed() > Duration::from_secs(5) => {
-                        let _ = child.kill();
-                        let _ = child.wait();
-                        break;
-                    }
-                    _ => thread::sleep(Duration::from_millis(5)),
+/// `wharf` against the stack, for threads that outlast a borrow of it.
+#[derive(Clone)]
+struct Client {
+    program: OsString,
+    aim: Vec<OsString>,
+    home: PathBuf,
+}
+
+impl Client {
+    fn new(stack: &Stack) -> Client {
+        let command = stack.wharf_command(&[]);
+        let aim = command.get_args().map(OsString::from).collect();
+        Client { program: command.get_program().into(), aim, home: stack.dir().to_owned() }
+    }
+
+    /// Runs it, and gives its output if it ended well. One whose answer was lost with the daemon is given up on, as
+    /// a person would.
+    fn attempt(&self, args: &[&str]) -> Option<String> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.aim).args(args).env("HOME", &self.home);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().ok()?;
+        let begun = Instant::now();
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                _ if begun.elapsed() > Duration::from_secs(2) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return None;
                 }
+                _ => thread::sleep(Duration::from_millis(5)),
             }
-        }
-        good
-    })
+        };
+        let mut output = String::new();
+        child.stdout.take()?.read_to_string(&mut output).ok()?;
+        status.success().then(|| output.trim().to_owned())
+    }
+}
+
+/// Containers created, started and removed all the time, and programs executed in one, so that kills hit every step
+/// of their lives. Their own failures are expected: what they leave behind is what counts.
+fn churn(stack: &Stack, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<u64>> {
+    let once =
+        |client: &Client| client.attempt(&["run", "--rm", "--network", "none", "busybox", "true"]).is_some();
+    let forced = |client: &Client| {
+        let made = client.attempt(&["run", "-d", "--network", "none", "busybox", "workload", "count", "5"]);
+        made.is_some_and(|id| client.attempt(&["rm", "-f", &id]).is_some())
+    };
+    let exec = |client: &Client| client.attempt(&["exec", "count", "true"]).is_some();
+    let kinds: [fn(&Client) -> bool; 4] = [once, once, forced, exec];
+    let churner = |kind: fn(&Client) -> bool| {
+        let (client, stop) = (Client::new(stack), stop.clone());
+        thread::spawn(move || {
+            let mut good = 0;
+            while !stop.load(Ordering::Relaxed) {
+                good += u64::from(kind(&client));
+            }
+            good
+        })
+    };
+    kinds.into_iter().map(churner).collect()
 }
 
 /// A terminal session and how far its output has been read.
@@ -143,7 +181,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     let mut exec = Session::new(&stack, &["exec", "-it", "count", "sh"]);
     let mut attach = Session::new(&stack, &["attach", "shell"]);
     let stop = Arc::new(AtomicBool::new(false));
-    let churning = churn(&stack, stop.clone());
+    let churning = churn(&stack, &stop);
     let mut worst_ps = Duration::ZERO;
 
     for round in 0..ROUNDS {
@@ -234,7 +272,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     }
 
     stop.store(true, Ordering::Relaxed);
-    let churned = churning.join().expect("the churn ends");
+    let churned: u64 = churning.into_iter().map(|thread| thread.join().expect("the churn ends")).sum();
     let answered = load.finish();
     assert!(answered > 100, "only {answered} requests were made");
 
@@ -256,7 +294,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     let leaks = stack.leaks_after_removal();
     assert!(leaks.is_empty(), "left behind: {leaks:#?}\n{}", stack.story_of(&leaks));
     println!(
-        "{ROUNDS} kills: {lines} log lines in order, {answered} requests answered, {churned} containers churned, \
+        "{ROUNDS} kills: {lines} log lines in order, {answered} requests answered, {churned} containers and execs churned, \
          ps right {worst_ps:?} after a restart at the worst"
     );
 }
