@@ -30,7 +30,6 @@ fn generate(set: prost_types::FileDescriptorSet) {
     prost_build::Config::new().include_file("wire.rs").compile_fds(set).expect("code is generated");
 }
 
-
 fn collect(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("proto folder is readable") {
         let path = entry.expect("folder entry").path();

@@ -79,7 +79,9 @@ fn gone(error: CgroupError) -> Result<(), CgroupError> {
     match &error {
         // its files cannot be opened any more, and one that is open says that there is no such device
         CgroupError::Write { source, .. }
-            if [Errno::NODEV, Errno::NOENT].iter().any(|e| source.raw_os_error() == Some(e.raw_os_error())) =>
+            if [Errno::NODEV, Errno::NOENT]
+                .iter()
+                .any(|e| source.raw_os_error() == Some(e.raw_os_error())) =>
         {
             Ok(())
         }

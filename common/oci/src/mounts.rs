@@ -388,7 +388,7 @@ mod tests {
     fn the_root_follows_the_most_open_propagation() {
         let slave = bind("/x", ReadOnly::No, Some(Propagation::Slave));
         let shared = bind("/y", ReadOnly::No, Some(Propagation::RShared));
-        assert_eq!(plan(&[slave.clone()], PLAIN).unwrap().1, Some(Propagation::RSlave));
+        assert_eq!(plan(std::slice::from_ref(&slave), PLAIN).unwrap().1, Some(Propagation::RSlave));
         assert_eq!(plan(&[shared, slave], PLAIN).unwrap().1, Some(Propagation::Shared));
     }
 
