@@ -284,6 +284,78 @@ fn root_a_full_disk_is_a_clear_error_and_work_resumes() {
 }
 
 #[test]
+fn root_a_full_disk_of_the_engine_loses_no_container() {
+    let mut stack = Stack::start_bare(&[]);
+    stack.kill_wharfd();
+    let root = stack.dir().join("engine");
+    fs::remove_dir_all(&root).expect("removed");
+    fs::create_dir(&root).expect("a folder");
+    mount("tmpfs", &root, "tmpfs", MountFlags::empty(), Some(c"size=16m")).expect("a small disk");
+    stack.start_wharfd();
+    stack.load_busybox();
+    // its log is on the small disk too
+    let lines = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo line $i; done";
+    let wait_for = |name: &str| format!("while [ ! -e /{name} ]; do sleep 0.05; done");
+    let script =
+        format!("{lines}; {}; {lines}; touch /said; {}; echo resumed; cat", wait_for("go"), wait_for("on"));
+    stack.ok(&["run", "-di", "--name", "before", "--network", "none", "busybox", "sh", "-c", &script]);
+    let last_line =
+        |stack: &Stack, name: &str| stack.ok(&["logs", name]).lines().last().unwrap_or_default().to_owned();
+    eventually("the lines are there", Duration::from_secs(20), || {
+        (last_line(&stack, "before") == "line 2000").then_some(())
+    });
+    let later = format!("{}; {lines}; {lines}; exit 7", wait_for("go"));
+    stack.ok(&["run", "-d", "--name", "later", "--network", "none", "busybox", "sh", "-c", &later]);
+    let filler = root.join("filler");
+    fill(&filler, 0);
+
+    // it writes and ends on the full disk, and its exit code is the true one
+    stack.ok(&["exec", "later", "touch", "/go"]);
+    assert_eq!(stack.ok(&["wait", "later"]), "7", "{}", stack.logs());
+
+    // the container goes on and ends though its log has no room, and so do others or they are refused
+    let chatty =
+        "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo a longer line that needs room $i; done; exit 7";
+    let out = stack.wharf(&["run", "--name", "chatty", "--network", "none", "busybox", "sh", "-c", chatty]);
+    let said = text(&out);
+    assert!(
+        out.status.code() == Some(7) || said.to_lowercase().contains("no space left on device"),
+        "{said}\n{}",
+        stack.logs()
+    );
+    assert!(stack.ok(&["ps", "--format", "{{.Names}}"]).contains("before"), "{}", stack.logs());
+    stack.ok(&["exec", "before", "touch", "/go"]);
+    eventually("a log without room holds nobody up", Duration::from_secs(20), || {
+        stack.wharf(&["exec", "before", "test", "-e", "/said"]).status.success().then_some(())
+    });
+    fs::remove_file(&filler).expect("removed");
+
+    stack.ok(&["exec", "before", "touch", "/on"]);
+    eventually("the log goes on when there is room", Duration::from_secs(20), || {
+        (last_line(&stack, "before") == "resumed").then_some(())
+    });
+    stack.ok(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    stack.ok(&["kill", "before"]);
+    assert_eq!(stack.ok(&["wait", "before"]), "137");
+    assert!(stack.ok(&["logs", "before"]).contains("line 2000"));
+    // all of it is on the disk as well
+    stack.kill_wharfd();
+    stack.start_wharfd();
+    for (name, end) in [("before", "exited 137"), ("later", "exited 7")] {
+        assert_eq!(stack.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name]), end);
+    }
+    assert!(
+        stack.leaks_after_removal().iter().all(|l| l.ends_with("/engine")),
+        "only our small disk is mounted: {:?}",
+        stack.leaks_after_removal()
+    );
+    stack.kill_wharfd();
+    for mount in leaks::mounts_below(&root).iter().rev() {
+        rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
+    }
+}
+
+#[test]
 fn root_runw_names_what_is_wrong_in_config_json_and_makes_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let bundle = dir.path().join("b");
