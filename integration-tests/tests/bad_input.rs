@@ -163,6 +163,76 @@ fn evil_archive(to: &std::path::Path, name: &str, link: Option<&str>) {
     archive.into_inner().expect("a whole archive");
 }
 
+/// Serves one image, `bad:latest`, of which the layer's bytes are not what its digest says, until the process ends.
+fn lying_registry() -> u16 {
+    use sha2::{Digest, Sha256};
+    use std::io::{BufRead, BufReader, Write};
+    let digest = |d: &[u8]| {
+        format!("sha256:{}", Sha256::digest(d).iter().map(|b| format!("{b:02x}")).collect::<String>())
+    };
+    let layer = vec![0u8; 1024];
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}})
+    .to_string();
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(config.as_bytes()),
+            "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(&layer), "size": 1024}]})
+    .to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut reader = BufReader::new(stream.try_clone().expect("dup"));
+            let mut first = String::new();
+            let mut line = String::new();
+            if reader.read_line(&mut first).is_err() {
+                continue;
+            }
+            while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                line.clear();
+            }
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            let (status, body) = match first.split(' ').nth(1).unwrap_or_default() {
+                "/v2/" => ("200 OK", b"{}".to_vec()),
+                path if path.contains("/manifests/") => ("200 OK", manifest.clone().into_bytes()),
+                path if path.ends_with(&digest(config.as_bytes())) => ("200 OK", config.clone().into_bytes()),
+                path if path.ends_with(&digest(&layer)) => ("200 OK", vec![1u8; 1024]),
+                _ => ("404 Not Found", Vec::new()),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            if !first.starts_with("HEAD") {
+                let _ = stream.write_all(&body);
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn root_a_pulled_layer_of_another_digest_is_refused_and_leaves_nothing() {
+    let stack = Stack::start();
+    collect(&stack);
+    let before = stored(&stack);
+    let name = format!("127.0.0.1:{}/bad:latest", lying_registry());
+    let out = stack.wharf(&["pull", &name]);
+    assert!(!out.status.success(), "{}", text(&out));
+    assert!(
+        text(&out).contains("layer verification failed for digest sha256:5f70bf18a086"),
+        "{}",
+        text(&out)
+    );
+    assert_eq!(stored(&stack), before, "{}", stack.logs());
+    let out = stack.wharf(&["run", "--rm", "--network", "none", &name, "true"]);
+    assert_eq!(out.status.code(), Some(125), "{}", text(&out));
+    assert_eq!(stored(&stack), before, "{}", stack.logs());
+}
+
 #[test]
 fn root_a_second_daemon_on_the_same_root_is_refused() {
     let stack = Stack::start();
