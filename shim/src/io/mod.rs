@@ -1,6 +1,6 @@
 //! The streams of every process: one thread, one epoll, no copy but this.
 //!
-//! A [session](session::Session) is one process's streams. It has *sources* (the read ends of its output
+//! A session is one process's streams. It has *sources* (the read ends of its output
 //! pipes, or its terminal's master), a *sink* (FIFOs, files, a logging program, or the Wharf log and its
 //! attached clients) and its *stdin*. The thread owns all of it; other threads send commands.
 //!
