@@ -16,10 +16,11 @@ use crate::rootfs::resolve::Root;
 use crate::{config, console, seccomp};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use wharf_cgroups::{Cgroup, Joiner, Paths};
+use wharf_cgroups::{Cgroup, Hierarchies, Joiner, Paths};
 use wharf_sys::fork::{Fork, Forked, exit_now};
 use wharf_sys::namespace::{Namespaces, setns};
 
@@ -128,11 +129,26 @@ fn sub_cgroup(paths: &Paths, text: &str) -> Result<Cgroup, ContainerError> {
     Ok(Cgroup::from_paths(&paths)?)
 }
 
+/// Where the container's first process has gone. An init that shares out its cgroup (systemd, a daemon of containers)
+/// moves itself below it, and on version 2 a cgroup with controllers for its children takes no process of its own.
+fn cgroup_of_init(container: &Container) -> Result<Cgroup, ContainerError> {
+    let gone = || ContainerError::Refused("cannot exec in a stopped container".into());
+    let pid = container.record.init.ok_or_else(gone)?.pid;
+    let found = Cgroup::of_pid(&Hierarchies::detect()?, pid)?;
+    let own = container.record.cgroup.0.get("");
+    match (own, found.paths().0.get("")) {
+        (Some(own), Some(below)) if below.starts_with(own) => Ok(found),
+        _ => Err(ContainerError::Refused(
+            "the container's cgroup takes no process, and its first process is not below it".into(),
+        )),
+    }
+}
+
 fn launch(
     container: &Container,
     plan: ProcessPlan,
     filter: Option<seccomp::Program>,
-    joiner: Joiner,
+    mut joiner: Joiner,
     init: OwnedFd,
     socket: Option<OwnedFd>,
     options: &Options,
@@ -145,8 +161,15 @@ fn launch(
         setns(&init, Namespaces::PID)
             .map_err(ContainerError::act("entering the container's pid namespace"))?;
     }
-    let fork = Fork { cgroup: joiner.clone_into(), ..Fork::default() };
-    match fork.fork().map_err(ContainerError::act("forking into the container's cgroup"))? {
+    let into = |joiner: &Joiner| Fork { cgroup: joiner.clone_into(), ..Fork::default() }.fork();
+    let forked = match into(&joiner) {
+        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && options.sub_cgroup.is_none() => {
+            joiner = cgroup_of_init(container)?.joiner()?;
+            into(&joiner)
+        }
+        other => other,
+    };
+    match forked.map_err(ContainerError::act("forking into the container's cgroup"))? {
         Forked::Child => {
             drop(channel);
             let child = Child { container, plan: &plan, filter, joiner, init, namespaces, socket, options };

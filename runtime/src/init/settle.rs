@@ -76,7 +76,7 @@ pub fn labels(process: &ProcessPlan, proc: &Proc) -> Result<(), InitError> {
     if let Some(profile) = &process.apparmor {
         let text = format!("exec {profile}");
         named(
-            "applying the AppArmor profile",
+            "applying process.apparmorProfile, which has to be loaded on this host",
             proc.write(&format!("{task}/apparmor/exec"), text.as_bytes())
                 .or_else(|_| proc.write(&format!("{task}/exec"), text.as_bytes())),
         )?;

@@ -13,13 +13,14 @@ fn root_exec_runs_in_the_containers_namespaces() {
     }
     let cgroup = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(cgroup(&pid).contains(&b.id));
-    assert!(
-        b.exec(&["cat", "/proc/self/cgroup"])
-            .ok()
-            .lines()
-            .filter(|l| !l.starts_with("0::"))
-            .all(|l| l.ends_with(":/"))
-    );
+    let inside = b.exec(&["cat", "/proc/self/cgroup"]).ok();
+    assert!(own_lines(&inside).all(|l| l.ends_with(":/")), "{inside}");
+}
+
+/// The lines of /proc/PID/cgroup that say where the controllers are: on a host with both versions, not that of v2.
+fn own_lines(text: &str) -> impl Iterator<Item = &str> {
+    let both = text.lines().count() > 1;
+    text.lines().filter(move |l| !both || !l.starts_with("0::"))
 }
 
 #[test]
@@ -118,13 +119,15 @@ fn root_exec_runs_in_a_cgroup_below_the_containers() {
         std::fs::create_dir(&dir).unwrap();
         // a new v1 cpuset is empty, and takes nobody until it has what its parent has
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            if let Ok(value) = std::fs::read_to_string(dir.with_file_name(file)) {
-                std::fs::write(dir.join(file), value).unwrap();
+            let file = dir.join(file);
+            if file.exists() {
+                let parent = dir.with_file_name(file.file_name().unwrap());
+                std::fs::write(&file, std::fs::read_to_string(parent).unwrap()).unwrap();
             }
         }
     }
     let out = b.call(&["exec", "--cgroup", "below", &b.id, "cat", "/proc/self/cgroup"]).ok();
-    assert!(out.lines().filter(|l| !l.starts_with("0::")).all(|l| l.ends_with(":/below")), "{out}");
+    assert!(own_lines(&out).all(|l| l.ends_with(":/below")), "{out}");
     b.call(&["delete", "--force", &b.id]).ok();
     b.assert_nothing_left();
 }

@@ -8,6 +8,7 @@ mod filesystem;
 mod hooks;
 mod identity;
 mod lifecycle;
+mod limits;
 mod namespaces;
 mod seccomp;
 mod terminals;
