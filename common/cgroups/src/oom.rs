@@ -13,7 +13,8 @@ use crate::error::CgroupError;
 use crate::file::{open, read_at};
 use crate::hierarchy::Mode;
 
-/// A descriptor that becomes readable (POLLIN) when the cgroup ran out of memory or was removed.
+/// A descriptor that becomes readable (POLLIN) when the cgroup ran out of memory, and at its end: version 1 when it
+/// is removed; version 2 when its last process has gone, since the kernel tells no inotify watch of the removal.
 #[derive(Debug)]
 pub struct OomWatch {
     notify: OwnedFd,
@@ -28,14 +29,15 @@ pub struct OomWatch {
 pub enum OomEvent {
     /// The memory limit was hit and the OOM killer called, since the last look.
     Oom,
-    /// The cgroup is gone: nothing will come any more.
+    /// The cgroup is gone, or on version 2 its last process: nothing will come any more.
     Gone,
     /// Nothing of interest.
     Nothing,
 }
 
 impl Cgroup {
-    /// Watches for out-of-memory kills: v1 an eventfd on `memory.oom_control`, v2 inotify on `memory.events`.
+    /// Watches for out-of-memory kills: v1 an eventfd on `memory.oom_control`, v2 inotify on `memory.events` and
+    /// `cgroup.events`.
     pub fn oom_watch(&self) -> Result<OomWatch, CgroupError> {
         let memory =
             self.dir("memory").ok_or(CgroupError::NoCgroup { act: "watch for OOM", controller: "memory" })?;
@@ -49,8 +51,11 @@ impl Cgroup {
             let file = memory.path.join("memory.events");
             let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
                 .map_err(|e| CgroupError::io("create inotify for", &file, e))?;
-            inotify::add_watch(&fd, &file, inotify::WatchFlags::MODIFY | inotify::WatchFlags::DELETE_SELF)
-                .map_err(|e| CgroupError::io("watch", &file, e))?;
+            for name in ["memory.events", "cgroup.events"] {
+                let file = memory.path.join(name);
+                inotify::add_watch(&fd, &file, inotify::WatchFlags::MODIFY)
+                    .map_err(|e| CgroupError::io("watch", &file, e))?;
+            }
             fd
         } else {
             let file = memory.path.join("memory.oom_control");
@@ -68,8 +73,15 @@ impl Cgroup {
 }
 
 impl OomWatch {
-    /// Empties the descriptor and says what it meant. Never blocks.
+    /// Empties the descriptor and says what it meant. Never blocks. After [`OomEvent::Oom`] it may be readable still.
     pub fn take(&mut self) -> Result<OomEvent, CgroupError> {
+        // the kill of the last process brings two pieces of news: the second is left in the descriptor
+        if self.v2
+            && let Some(now) = self.kills().filter(|now| *now > self.seen)
+        {
+            self.seen = now;
+            return Ok(OomEvent::Oom);
+        }
         let mut buffer = [0u8; 4096];
         let mut woken = false;
         loop {
@@ -85,10 +97,18 @@ impl OomWatch {
             Some(now) => {
                 let more = now > self.seen;
                 self.seen = now;
-                Ok(if more || (woken && !self.v2) { OomEvent::Oom } else { OomEvent::Nothing })
+                if more || (woken && !self.v2) {
+                    return Ok(OomEvent::Oom);
+                }
+                Ok(if woken && self.v2 && self.is_empty() { OomEvent::Gone } else { OomEvent::Nothing })
             }
             None => Ok(OomEvent::Gone),
         }
+    }
+
+    /// Whether no process is left, here or below.
+    fn is_empty(&self) -> bool {
+        read_at(self.dir.as_fd(), "cgroup.events").is_ok_and(|t| t.lines().any(|l| l == "populated 0"))
     }
 
     /// Processes killed so far, or none if the cgroup is gone.
