@@ -115,8 +115,7 @@ fn root_a_create_under_way_and_a_forced_delete_leave_nothing() {
 fn root_a_create_that_waits_for_a_hook_ends_with_a_forced_delete() {
     let mut b = Bundle::new("sleep 1000");
     let (reached, go) = (b.path().join("reached"), b.path().join("go"));
-    let script =
-        format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", reached.display(), go.display());
+    let script = format!("touch {}; while [ ! -e {} ]; do sleep 0.01; done", reached.display(), go.display());
     b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
     b.write_config();
     let mut create = b.runw().args(["create", &b.id]).stderr(Stdio::null()).spawn().unwrap();
@@ -124,7 +123,9 @@ fn root_a_create_that_waits_for_a_hook_ends_with_a_forced_delete() {
     let mut delete = b.runw().args(["delete", "--force", &b.id]).spawn().unwrap();
     // the delete kills init, and waits for the create to take the rest back
     wait_until("the end of init", || {
-        b.cgroups().iter().all(|c| std::fs::read_to_string(c.join("cgroup.procs")).is_ok_and(|p| p.is_empty()))
+        b.cgroups()
+            .iter()
+            .all(|c| std::fs::read_to_string(c.join("cgroup.procs")).is_ok_and(|p| p.is_empty()))
     });
     assert!(delete.try_wait().unwrap().is_none(), "delete went on beside the create");
     std::fs::write(go, "").unwrap();
