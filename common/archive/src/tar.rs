@@ -193,7 +193,8 @@ impl<R: Read> TarReader<R> {
         let size = sparse.as_ref().map_or(stored, SparseMap::size);
         let id = |given: Option<u64>, field: &'static str, own: &dyn Fn() -> Result<u64, TarError>| {
             let id = given.map_or_else(own, Ok)?;
-            u32::try_from(id).map_err(|_| TarError::Field { field, at })
+            // the highest number means "unchanged" to chown
+            u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(TarError::Field { field, at })
         };
         Ok(Entry {
             kind,

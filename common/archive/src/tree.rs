@@ -69,13 +69,18 @@ fn empty_down(top: BorrowedFd<'_>, moved: &mut u64) -> Result<bool, Errno> {
         }
         if stack.len() >= MAX_OPEN {
             all_gone = false;
-            let higher = CString::new(format!(".deep-{moved}")).map_err(|_| Errno::INVAL)?;
-            *moved += 1;
             let (directory, _, _) = &stack[stack.len() - 1];
-            match rustix::fs::renameat(directory, &name, top, &higher) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(e) => return Err(e),
+            loop {
+                let higher = CString::new(format!(".deep-{moved}")).map_err(|_| Errno::INVAL)?;
+                *moved += 1;
+                match rustix::fs::renameat(directory, &name, top, &higher) {
+                    Ok(()) | Err(Errno::NOENT) => break,
+                    // left by a removal that was interrupted
+                    Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                    Err(e) => return Err(e),
+                }
             }
+            continue;
         }
         let (directory, _, _) = &stack[stack.len() - 1];
         let child = match open_directory(directory.as_fd(), &name) {

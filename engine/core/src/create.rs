@@ -277,7 +277,7 @@ fn complete(shared: &Shared, config: &mut Config, host: &mut HostConfig, id: &st
         host.restart_policy.name = "no".to_owned();
     }
     if host.memory > 0 && host.memory_swap == 0 {
-        host.memory_swap = host.memory * 2;
+        host.memory_swap = host.memory.saturating_mul(2);
     }
     if host.pids_limit.is_some_and(|limit| limit <= 0) {
         host.pids_limit = None;

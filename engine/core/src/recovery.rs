@@ -2,6 +2,7 @@
 //! runs; half-made things are completed or undone, leaked things swept, and then events are followed.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use engine_backend::{Backend, BackendError, LifecycleEvent, TaskEvent};
@@ -88,7 +89,9 @@ impl Engine {
         }
         for id in records {
             if !self.shared.registry.knows(&id) {
-                self.sweep(backend, &id).await;
+                // beside, so that one stuck shim does not hold up everybody's events
+                let (engine, backend) = (self.clone(), backend.clone());
+                tokio::spawn(async move { engine.sweep(&backend, &id).await });
             }
         }
         if boot {
@@ -125,18 +128,17 @@ impl Engine {
     /// Removes directories of containers that are not recorded.
     fn sweep_dirs(&self) {
         let config = &self.shared.config;
-        let known: Vec<_> = self.shared.registry.all().iter().map(|h| config.stdio_dir(&h.id)).collect();
+        // asked for each entry: containers are made meanwhile
+        let is_known =
+            |path: &Path| self.shared.registry.all().iter().any(|h| config.stdio_dir(&h.id) == path);
         for (dir, keep_by_id) in
             [(config.data_root.join("containers"), true), (config.exec_root.join("io"), false)]
         {
             let Ok(entries) = std::fs::read_dir(&dir) else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let keep = if keep_by_id {
-                    self.shared.registry.knows(&name)
-                } else {
-                    known.contains(&entry.path())
-                };
+                let keep =
+                    if keep_by_id { self.shared.registry.knows(&name) } else { is_known(&entry.path()) };
                 if !keep && let Err(error) = std::fs::remove_dir_all(entry.path()) {
                     tracing::warn!(path = %entry.path().display(), %error, "leftover was not removed");
                 }

@@ -1,6 +1,7 @@
 //! `docker top`: the processes of a container as `ps` shows them, read from /proc.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 
 use wharf_docker::container::TopResponse;
 
@@ -177,11 +178,17 @@ struct Process {
     args: String,
 }
 
+/// As `ps` shows of a command line at most, bytes.
+const COMMAND_LINE: u64 = 4096;
+
 impl Process {
     fn read(pid: u32, boot: u64) -> Option<Process> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}")).ok()?);
-        let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // the container chooses its length
+        let mut cmdline = Vec::new();
+        let _ = std::fs::File::open(format!("/proc/{pid}/cmdline"))
+            .and_then(|file| file.take(COMMAND_LINE).read_to_end(&mut cmdline));
         // the name stands in brackets and may contain any of the separators
         let (open, close) = (stat.find('(')?, stat.rfind(')')?);
         let comm = stat.get(open + 1..close)?.to_owned();

@@ -191,20 +191,24 @@ impl ContentRecords<'_> {
     }
 
     /// The digests and ingest files that some namespace has a record of: everything else on disk is garbage.
+    ///
+    /// A write, though it changes nothing: it returns only once every deletion it has seen is on disk. Bytes removed
+    /// for a deletion that a crash then undoes would leave a record without its bytes.
     pub fn in_use(&self) -> Result<(BTreeMap<Digest, u64>, BTreeSet<u64>), MetadataError> {
-        let view = self.0.db.view()?;
-        let mut blobs = BTreeMap::new();
-        let mut ingests = BTreeSet::new();
-        for (_, info) in BLOBS.list(&view, &[])? {
-            blobs.insert(info.digest, info.size);
-        }
-        for (_, record) in INGESTS.list(&view, &[])? {
-            ingests.insert(record.id);
-            if let Some(digest) = record.shared {
-                blobs.insert(digest, record.total);
+        self.0.db.write(|tx| {
+            let mut blobs = BTreeMap::new();
+            let mut ingests = BTreeSet::new();
+            for (_, info) in BLOBS.list(tx, &[])? {
+                blobs.insert(info.digest, info.size);
             }
-        }
-        Ok((blobs, ingests))
+            for (_, record) in INGESTS.list(tx, &[])? {
+                ingests.insert(record.id);
+                if let Some(digest) = record.shared {
+                    blobs.insert(digest, record.total);
+                }
+            }
+            Ok((blobs, ingests))
+        })
     }
 }
 

@@ -229,11 +229,16 @@ impl SnapshotRecords<'_> {
 
     /// The directories that some snapshot has, and the highest number ever recorded.
     pub fn in_use(&self, snapshotter: &str) -> Result<(BTreeSet<u64>, u64), MetadataError> {
-        let view = self.0.db.view()?;
-        let all = SNAPSHOTS.list(&view, &[])?;
-        let ids =
-            all.into_iter().filter(|(key, _)| key[1] == snapshotter).map(|(_, record)| record.id).collect();
-        Ok((ids, SEQUENCES.get(&view, &["snapshot"])?.unwrap_or(0)))
+        // a write for the reason that content's in_use gives
+        self.0.db.write(|tx| {
+            let all = SNAPSHOTS.list(tx, &[])?;
+            let ids = all
+                .into_iter()
+                .filter(|(key, _)| key[1] == snapshotter)
+                .map(|(_, record)| record.id)
+                .collect();
+            Ok((ids, SEQUENCES.get(tx, &["snapshot"])?.unwrap_or(0)))
+        })
     }
 }
 

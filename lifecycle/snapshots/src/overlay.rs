@@ -152,14 +152,16 @@ impl Overlay {
         Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Finishes removals that were interrupted. How many there were.
-    pub(crate) fn finish_removals(&self) -> Result<u64, SnapshotError> {
-        let mut count = 0;
+    /// Finishes removals that were interrupted. How many there were, and the first failure, after trying all.
+    pub(crate) fn finish_removals(&self) -> Result<(u64, Option<SnapshotError>), SnapshotError> {
+        let (mut count, mut failed) = (0, None);
         for name in self.names()?.iter().filter(|name| name.starts_with(REMOVING)) {
-            self.remove_entry(name)?;
-            count += 1;
+            match self.remove_entry(name) {
+                Ok(()) => count += 1,
+                Err(e) => failed = failed.or(Some(e)),
+            }
         }
-        Ok(count)
+        Ok((count, failed))
     }
 
     fn names(&self) -> Result<Vec<String>, SnapshotError> {

@@ -45,16 +45,14 @@ impl Drop for Reservation<'_> {
 }
 
 impl Snapshotter {
-    /// Opens `root`, and removes what a crash left without a record.
+    /// Opens `root`. What a crash left without a record goes with the next [`Snapshotter::sweep`]; a directory that
+    /// cannot be removed must not keep the rest from being served.
     pub fn open(root: &Path, metadata: Metadata) -> Result<Self, SnapshotError> {
         let overlay = Overlay::open(root)?;
         let (_, highest) = metadata.snapshots().in_use(OVERLAYFS)?;
         let highest = overlay.ids()?.into_iter().fold(highest, u64::max);
         let next = AtomicU64::new(highest + 1);
-        let snapshotter =
-            Snapshotter(Arc::new(Inner { metadata, overlay, next, reserved: Mutex::default() }));
-        snapshotter.sweep()?;
-        Ok(snapshotter)
+        Ok(Snapshotter(Arc::new(Inner { metadata, overlay, next, reserved: Mutex::default() })))
     }
 
     /// A writable snapshot on a committed parent, or on nothing (`""`).
@@ -167,21 +165,23 @@ impl Snapshotter {
         }
     }
 
-    /// Removes directories without a record. How many there were.
+    /// Removes directories without a record. How many there were; the first failure, after trying all.
     pub fn sweep(&self) -> Result<u64, SnapshotError> {
         let inner = &*self.0;
-        let mut removed = inner.overlay.finish_removals()?;
+        let (mut removed, mut failed) = inner.overlay.finish_removals()?;
         // directories first: one made after this look is not judged
         let present = inner.overlay.ids()?;
         let reserved = inner.reserved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (recorded, _) = inner.metadata.snapshots().in_use(OVERLAYFS)?;
         for id in present {
             if !recorded.contains(&id) && !reserved.contains(&id) {
-                inner.overlay.remove(id)?;
-                removed += 1;
+                match inner.overlay.remove(id) {
+                    Ok(()) => removed += 1,
+                    Err(e) => failed = failed.or(Some(e)),
+                }
             }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 }
 

@@ -66,7 +66,10 @@ impl Tasks {
     pub(crate) async fn take_remains(&self, task: &Arc<Task>) -> Result<Exit, TaskError> {
         let exit = task.processes().init.exit().ok_or_else(|| TaskError::Lost(task.id().into()))?;
         if task.stage() == Stage::Buried && task.claim_remains() {
-            blocking(&task.bundle, Bundle::remove).await?;
+            if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
+                task.return_remains();
+                return Err(error);
+            }
             self.announce_delete(task, exit);
             self.forget(task);
             task.finish(Stage::Removed);

@@ -162,6 +162,11 @@ impl Task {
         !self.taken.swap(true, Ordering::AcqRel)
     }
 
+    /// Removing them failed: the next caller tries again.
+    pub(crate) fn return_remains(&self) {
+        self.taken.store(false, Ordering::Release);
+    }
+
     /// No shim will say anything more: whoever waits is told what is known.
     pub(crate) fn finish(&self, stage: Stage) {
         self.unlink();

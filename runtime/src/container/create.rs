@@ -125,8 +125,15 @@ pub fn create(
         container.dir.save_config(&text)?;
         let fifo =
             if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
-        undo.cgroup_may_exist(container.record.cgroup.clone());
         let cgroup = Cgroup::create(&hierarchies, &cgroup_plan)?;
+        // undoing and deleting kill all that is in the cgroup: it must be nobody else's
+        let others = cgroup.procs()?.len();
+        if others > 0 {
+            return Err(ContainerError::Refused(format!(
+                "container's cgroup is not empty: {others} process(es) found"
+            )));
+        }
+        undo.cgroup_may_exist(container.record.cgroup.clone());
         // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
         cgroup.apply_devices(&device_rules(&plan))?;
         let view = if plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use prost::Message;
+use rustix::io::Errno;
 use wharf_kinds::Kind;
 
 use super::message::{self, Request, Response, Status, Type};
@@ -73,16 +74,27 @@ impl Drop for Responder {
     }
 }
 
-/// Serves connections until the listener fails.
+/// How long to wait for descriptors or memory to come back.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// Serves connections until the listener fails. A shortage of descriptors or memory is no such failure: the container
+/// would lose its keeper.
 pub fn serve<S: Service>(listener: &UnixListener, service: &Arc<S>) {
     let live = Arc::new(AtomicUsize::new(0));
     for connection in listener.incoming() {
         let connection = match connection {
             Ok(connection) => connection,
             Err(e) if is_passing(&e) => continue,
-            Err(e) => {
+            Err(e)
+                if matches!(Errno::from_io_error(&e), Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK)) =>
+            {
                 log::error(format_args!("accept failed: {e}"));
                 return;
+            }
+            Err(e) => {
+                log::error(format_args!("accept failed, trying again: {e}"));
+                thread::sleep(SHORTAGE);
+                continue;
             }
         };
         if live.load(Ordering::Relaxed) >= MAX_CONNECTIONS || !is_own_user(&connection) {

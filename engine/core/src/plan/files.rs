@@ -35,8 +35,13 @@ pub(super) fn write(shared: &Shared, record: &Record) -> Result<(), EngineError>
 
 /// Rewrites a file in place: it may be bound into a container.
 fn put(path: &Path, text: &str) -> Result<(), EngineError> {
-    use std::io::Write as _;
-    if std::fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+    use std::io::{Read as _, Write as _};
+    // the container may have made it any size
+    let old = std::fs::File::open(path).and_then(|file| {
+        let mut old = Vec::new();
+        file.take(text.len() as u64 + 1).read_to_end(&mut old).map(|_| old)
+    });
+    if old.is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
     std::fs::OpenOptions::new()

@@ -45,12 +45,10 @@ pub(crate) fn exec(
     layers: &[PathBuf],
 ) -> Result<Vec<u8>, EngineError> {
     let spec = spec::build(shared, record, layers, spec::Strictness::Draft)?;
-    let user = if request.user.is_empty() {
-        None
-    } else {
-        let groups = record.host.group_add.clone().unwrap_or_default();
-        Some(user::resolve(&request.user, &groups, layers)?)
-    };
+    // never the draft's user: a name that is not found there must not become root
+    let name = if request.user.is_empty() { &record.config.user } else { &request.user };
+    let groups = record.host.group_add.clone().unwrap_or_default();
+    let user = Some(user::resolve(name, &groups, layers)?);
     let exec = wharf_oci::Exec {
         args: request.cmd.as_ref().map(|words| words.0.clone()).unwrap_or_default(),
         env: request.env.clone().unwrap_or_default(),
