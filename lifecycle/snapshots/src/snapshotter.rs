@@ -45,14 +45,18 @@ impl Drop for Reservation<'_> {
 }
 
 impl Snapshotter {
-    /// Opens `root`. What a crash left without a record goes with the next [`Snapshotter::sweep`]; a directory that
-    /// cannot be removed must not keep the rest from being served.
+    /// Opens `root`, and removes what a crash left without a record.
     pub fn open(root: &Path, metadata: Metadata) -> Result<Self, SnapshotError> {
         let overlay = Overlay::open(root)?;
         let (_, highest) = metadata.snapshots().in_use(OVERLAYFS)?;
         let highest = overlay.ids()?.into_iter().fold(highest, u64::max);
         let next = AtomicU64::new(highest + 1);
-        Ok(Snapshotter(Arc::new(Inner { metadata, overlay, next, reserved: Mutex::default() })))
+        let snapshotter =
+            Snapshotter(Arc::new(Inner { metadata, overlay, next, reserved: Mutex::default() }));
+        // a directory that cannot be removed must not keep the rest from being served; the collector tries again
+        // and reports
+        let _ = snapshotter.sweep();
+        Ok(snapshotter)
     }
 
     /// A writable snapshot on a committed parent, or on nothing (`""`).
