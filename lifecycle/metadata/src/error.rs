@@ -24,6 +24,7 @@ pub enum Subject {
         wanted: Digest,
     },
     Lease(String),
+    Sandbox(String),
     /// The lease that a request names in its header.
     RequestLease,
     Content(Digest),
@@ -48,6 +49,7 @@ impl fmt::Display for Subject {
             Subject::ImageTarget { name, has, wanted } => {
                 write!(f, "image {name:?} has target {has}, not {wanted}")
             }
+            Subject::Sandbox(id) => write!(f, "sandbox {id:?}"),
             Subject::Lease(id) => write!(f, "lease {id:?}"),
             Subject::RequestLease => write!(f, "lease does not exist"),
             Subject::Content(digest) => write!(f, "content {digest}"),

@@ -14,6 +14,7 @@ mod images;
 mod leases;
 mod namespaces;
 mod records;
+mod sandboxes;
 mod scope;
 mod snapshots;
 mod tables;
@@ -31,9 +32,10 @@ pub use images::Images;
 pub use leases::Leases;
 pub use namespaces::Namespaces;
 pub use records::{
-    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime,
+    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime, Sandbox,
     SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
 };
+pub use sandboxes::Sandboxes;
 pub use scope::Scope;
 pub use snapshots::{Commit, NewSnapshot, SnapshotRecords};
 
@@ -57,6 +59,10 @@ impl Metadata {
 
     pub fn containers(&self) -> Containers<'_> {
         Containers(self)
+    }
+
+    pub fn sandboxes(&self) -> Sandboxes<'_> {
+        Sandboxes(self)
     }
 
     pub fn images(&self) -> Images<'_> {

@@ -6,7 +6,7 @@ use wharf_vocab::{Identifier, Labels};
 use crate::error::{MetadataError, Subject};
 use crate::fields::settle_labels;
 use crate::records::Namespace;
-use crate::tables::{BLOBS, CONTAINERS, IMAGES, LEASED, LEASES, NAMESPACES, SNAPSHOTS};
+use crate::tables::{BLOBS, CONTAINERS, IMAGES, LEASED, LEASES, NAMESPACES, SANDBOXES, SNAPSHOTS};
 use crate::{Metadata, fields};
 
 pub struct Namespaces<'a>(pub(crate) &'a Metadata);
@@ -70,6 +70,7 @@ impl Namespaces<'_> {
                 (IMAGES.any(tx, &[name])?, "images"),
                 (BLOBS.any(tx, &[name])?, "blobs"),
                 (CONTAINERS.any(tx, &[name])?, "containers"),
+                (SANDBOXES.any(tx, &[name])?, "sandboxes"),
             ] {
                 if has {
                     left.push(what.to_owned());

@@ -76,6 +76,35 @@ impl Default for Container {
     }
 }
 
+/// A sandbox as containerd means it: what a group of containers runs in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    pub id: String,
+    pub labels: Labels,
+    pub runtime: Runtime,
+    pub spec: Option<AnyValue>,
+    /// The controller that manages it.
+    pub sandboxer: String,
+    pub extensions: BTreeMap<String, AnyValue>,
+    pub created: SystemTime,
+    pub updated: SystemTime,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Sandbox {
+            id: String::new(),
+            labels: Labels::new(),
+            runtime: Runtime::default(),
+            spec: None,
+            sandboxer: String::new(),
+            extensions: BTreeMap::new(),
+            created: SystemTime::UNIX_EPOCH,
+            updated: SystemTime::UNIX_EPOCH,
+        }
+    }
+}
+
 /// What an image name points at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {

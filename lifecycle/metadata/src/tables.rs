@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use wharf_store::Table;
 use wharf_vocab::Labels;
 
-use crate::records::{BlobInfo, Container, Image, IngestRecord, Lease, SnapshotRecord};
+use crate::records::{BlobInfo, Container, Image, IngestRecord, Lease, Sandbox, SnapshotRecord};
 
 /// What a container keeps alive.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub(crate) const NAMESPACES: Table<Labels> = Table::new("namespaces", 1);
 pub(crate) const CONTAINERS: Table<Container> = Table::new("containers", 2);
 /// The same records, without what they carry for others: specs are large.
 pub(crate) const CONTAINER_HOLDS: Table<ContainerHolds> = Table::new("containers", 2);
+/// namespace, id
+pub(crate) const SANDBOXES: Table<Sandbox> = Table::new("sandboxes", 2);
 /// namespace, name
 pub(crate) const IMAGES: Table<Image> = Table::new("images", 2);
 /// namespace, id
