@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Durability, ReadableDatabase as _, ReadableTable, TableDefinition, TableError};
+use wharf_failpoints::{Point, check, hit};
 use wharf_kinds::Kind;
 
 use backend::{Backend, Health};
@@ -218,6 +219,13 @@ impl Database {
                 return Err(error);
             }
         };
+        if let Err(error) = check(Point::MetadataCommit) {
+            let _ = tx.0.abort();
+            if last {
+                self.flush_pending(redb);
+            }
+            return Err(StoreError::Flush(error.to_string()).into());
+        }
         // the number is taken while this writer still keeps the others out
         let ticket = self.0.group.ticket();
         let committed = tx.0.commit().map_err(StoreError::engine("commit to"));
@@ -229,6 +237,7 @@ impl Database {
                 return Err(error.into());
             }
         }
+        hit(Point::MetadataCommitted);
         Ok(outcome)
     }
 

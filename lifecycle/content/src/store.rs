@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use lifecycle_metadata::{BlobInfo, IngestRecord, Metadata, Reclaim, Scope};
+use wharf_failpoints::{Point, hit};
 use wharf_vocab::{Digest, Filter, FilterError, Labels};
 
 use crate::error::ContentError;
@@ -123,6 +124,7 @@ impl Reclaim for ContentStore {
         for digest in self.files.blobs()? {
             if !blobs.contains_key(&digest) {
                 Files::remove(&self.files.blob(&digest))?;
+                hit(Point::CollectorReclaim);
                 removed += 1;
             }
         }

@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use lifecycle_metadata::{BlobInfo, MetadataError, Scope, Subject};
+use wharf_failpoints::{Point, check, hit};
 use wharf_vocab::{Algorithm, Digest, Digester, Labels};
 
 use crate::error::ContentError;
@@ -75,6 +76,7 @@ impl ContentStore {
             options.expected,
             |digest| self.files.blob_size(digest),
         )?;
+        hit(Point::ContentOpen);
         let path = self.files.ingest(record.id);
         let source = match record.shared {
             Some(digest) => Source::Shared { digest, size: record.total },
@@ -154,7 +156,7 @@ impl Writer {
         if self.total > 0 && end > self.total {
             return Err(ContentError::TooMuch { reference: self.reference.clone(), total: self.total });
         }
-        if let Err(source) = file.write_all(bytes) {
+        if let Err(source) = file.write_all(bytes).and_then(|()| check(Point::ContentWrite)) {
             // take back the part that was written, so that the offset stays true
             let _ = file.set_len(*offset).and_then(|()| file.seek(SeekFrom::Start(*offset)));
             return Err(ContentError::io("write", &self.path)(source));
@@ -216,13 +218,16 @@ impl Writer {
         }
         if let Source::Own { file, .. } = &self.source {
             file.sync_data().map_err(ContentError::io("flush", &self.path))?;
+            check(Point::ContentCommitFlushed).map_err(ContentError::io("flush", &self.path))?;
         }
         let _placing = self.store.placing.read().unwrap_or_else(PoisonError::into_inner);
         let records = self.store.metadata.content();
         self.place(&digest)?;
+        hit(Point::ContentCommitPlaced);
         // if the record fails the bytes stay in place without one: the next ingest of this blob finds them, or the
         // collector sweeps them
         let recorded = records.commit(&self.scope, &self.reference, &digest, found, labels);
+        hit(Point::ContentCommitRecorded);
         if matches!(recorded, Ok(_) | Err(MetadataError::AlreadyExists(_))) {
             Files::remove(&self.path)?;
         }

@@ -39,6 +39,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         return show(command, flags);
     }
     let config = flags.config()?;
+    wharf_failpoints::arm()?;
     let _log = log::to_stderr(config::level(&config.debug.level)?).context("start the log")?;
     prepare_process(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use wharf_failpoints::{Point, hit};
 use wharf_store::Write;
 
 use crate::error::MetadataError;
@@ -50,6 +51,7 @@ impl Metadata {
     pub(crate) fn sweep(&self, now: SystemTime) -> Result<Swept, MetadataError> {
         self.db.write(|tx| {
             let marked = mark::mark(tx, now)?;
+            hit(Point::CollectorMark);
             let removed = sweep_unmarked(tx, &marked.live)?;
             Ok(Swept { removed, next_expiry: marked.next_expiry })
         })

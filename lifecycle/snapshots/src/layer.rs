@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use wharf_archive::{Applied, ApplyError, Limits, Whiteouts, apply};
+use wharf_failpoints::{Point, check};
 use wharf_kinds::Kind;
 use wharf_vocab::Algorithm;
 
@@ -62,6 +63,8 @@ pub fn apply_layer(
     let lower = target.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let lower: Vec<_> = lower.iter().map(AsFd::as_fd).collect();
     let applied = apply(input, directory.as_fd(), &lower, target.whiteouts, algorithm, Limits::default())?;
+    check(Point::LayerExtract)
+        .map_err(|source| LayerError::Sync { path: target.directory.into(), source })?;
     if sync {
         rustix::fs::syncfs(&directory)
             .map_err(|e| LayerError::Sync { path: target.directory.into(), source: e.into() })?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle_metadata::{Commit, Metadata, NewSnapshot, Reclaim, Scope, SnapshotInfo, SnapshotKind, Usage};
+use wharf_failpoints::{Point, hit};
 use wharf_vocab::Labels;
 
 use crate::error::SnapshotError;
@@ -98,7 +99,9 @@ impl Snapshotter {
         let mut reservation = inner.reserve();
         inner.overlay.create(reservation.id, kind, ancestors.first().copied())?;
         new.id = reservation.id;
+        hit(Point::SnapshotPreparePlaced);
         records.create(scope, OVERLAYFS, new)?;
+        hit(Point::SnapshotPrepareRecorded);
         reservation.kept = true;
         Ok(inner.overlay.mounts(reservation.id, kind, &ancestors))
     }
@@ -123,12 +126,16 @@ impl Snapshotter {
         parent: &str,
         labels: Labels,
     ) -> Result<(), SnapshotError> {
-        Ok(self.0.metadata.snapshots().commit(scope, OVERLAYFS, Commit { name, key, parent, labels })?)
+        hit(Point::SnapshotCommitFlushed);
+        self.0.metadata.snapshots().commit(scope, OVERLAYFS, Commit { name, key, parent, labels })?;
+        hit(Point::SnapshotCommitRecorded);
+        Ok(())
     }
 
     /// FailedPrecondition while another snapshot stands on this one.
     pub fn remove(&self, scope: &Scope, key: &str) -> Result<(), SnapshotError> {
         let removed = self.0.metadata.snapshots().remove(scope, OVERLAYFS, key)?;
+        hit(Point::SnapshotRemoveRecorded);
         self.0.overlay.remove(removed.id)
     }
 
@@ -183,6 +190,7 @@ impl Snapshotter {
                     Ok(()) => removed += 1,
                     Err(e) => failed = failed.or(Some(e)),
                 }
+                hit(Point::CollectorReclaim);
             }
         }
         failed.map_or(Ok(removed), Err)

@@ -8,6 +8,7 @@ use wharf_containerd::containerd::task::v3::{
     CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, ShutdownRequest,
 };
 use wharf_containerd::containerd::types::Mount;
+use wharf_failpoints::{Point, hit};
 use wharf_vocab::Identifier;
 
 use crate::bundle::{Bundle, BundleError};
@@ -92,6 +93,7 @@ impl Tasks {
         let given = request.options.as_ref().filter(|options| !options.value.is_empty());
         let options = given.or(container.runtime_options.as_ref());
         bundle.write_shim(&program)?;
+        hit(Point::TaskCreateBundle);
         let pump = shimlog::pump(bundle);
         let endpoint = match self.shared.launcher.start(&program, bundle, options).await {
             Ok(endpoint) => endpoint,
@@ -101,6 +103,7 @@ impl Tasks {
             }
         };
         let made = async {
+            hit(Point::TaskCreateShim);
             bundle.write_endpoint(&endpoint)?;
             let client = ShimClient::connect(&endpoint, &bundle.namespace, &bundle.id)
                 .await
@@ -120,6 +123,7 @@ impl Tasks {
             };
             match client.call::<_, CreateTaskResponse>("Create", &create, limits::CREATE).await {
                 Ok(answer) => {
+                    hit(Point::TaskCreateTold);
                     let init = Process::new(answer.pid, Phase::Created, stdio);
                     let (bundle, program) = (bundle.clone(), program.clone());
                     Ok(Task::new(bundle, program, endpoint, Link::Up(client), init))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse, ShutdownRequest};
+use wharf_failpoints::{Point, hit};
 
 use crate::bundle::Bundle;
 use crate::client::CallError;
@@ -34,6 +35,7 @@ impl Tasks {
         let answer: Result<DeleteResponse, _> = task.call("Delete", &request, limits::DELETE).await;
         let exit = match answer {
             Ok(answer) => {
+                hit(Point::TaskDeleteTold);
                 let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
                 task.processes().init.exited(exit);
                 Ok(exit)
@@ -108,10 +110,12 @@ impl Tasks {
                 tracing::warn!(id, namespace, %error, "shim does not shut down and may be left behind")
             }
         }
+        hit(Point::TaskDeleteShim);
         task.unlink();
         if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
             tracing::error!(id, namespace, %error, "failed to remove bundle");
         }
+        hit(Point::TaskDeleteBundle);
         self.forget(task);
         task.finish(Stage::Removed);
     }

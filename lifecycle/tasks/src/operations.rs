@@ -9,6 +9,7 @@ use prost_types::Any;
 use wharf_containerd::containerd::task::v3 as wire;
 use wharf_containerd::containerd::types::RuntimeInfo;
 use wharf_containerd::containerd::v1::types::ProcessInfo;
+use wharf_failpoints::{Point, hit};
 use wharf_vocab::{Filter, Identifier};
 
 use crate::client::CallError;
@@ -46,6 +47,7 @@ impl Tasks {
         // the shim starts it even if the caller loses patience, so the answer must be taken
         let started = tokio::spawn(async move {
             let answer: wire::StartResponse = task.call("Start", &request, limits::CREATE).await?;
+            hit(Point::TaskStart);
             if let Some(process) = task.processes().get_mut(&exec) {
                 process.started(answer.pid);
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use wharf_failpoints::{Point, hit};
 use wharf_kinds::Kind;
 
 use super::{GATHER, OnRemoved, PAUSE_FACTOR, Reclaim, Removed};
@@ -186,6 +187,7 @@ impl Worker {
                 (self.on_removed)(&swept.removed);
             }
         }
+        hit(Point::CollectorSweep);
         let mut reclaimed = 0;
         let mut trouble = Vec::new();
         // also after a failed sweep: on a full disk the bytes that lost their records earlier make room for the next
