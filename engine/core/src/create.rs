@@ -58,7 +58,14 @@ impl Engine {
         })?;
         let _mark = shared.registry.mark_creating(&id);
         let claim = self.claim(&name, &id)?;
-        let (mounts, anonymous_volumes) = self.make_mounts(wanted).await?;
+        let mut anonymous_volumes = Vec::new();
+        let mounts = match self.make_mounts(wanted, &mut anonymous_volumes).await {
+            Ok(mounts) => mounts,
+            Err(error) => {
+                self.remove_volumes(&anonymous_volumes).await;
+                return Err(error);
+            }
+        };
         let record = Record {
             name: claim.name().to_owned(),
             created: Time::now(),
@@ -94,11 +101,15 @@ impl Engine {
                 Ok(Created { id: handle.id, warnings })
             }
             Err(error) => {
-                for volume in &record.anonymous_volumes {
-                    shared.volumes.remove_unused(shared, volume).await;
-                }
+                self.remove_volumes(&record.anonymous_volumes).await;
                 Err(error)
             }
+        }
+    }
+
+    async fn remove_volumes(&self, names: &[String]) {
+        for name in names {
+            self.shared.volumes.remove_unused(&self.shared, name).await;
         }
     }
 
@@ -116,23 +127,25 @@ impl Engine {
         }
     }
 
+    /// Makes what the mounts stand on. Volumes made without a name are told in `anonymous`, on failure too.
     async fn make_mounts(
         &self,
         wanted: Vec<mounts::Wanted>,
-    ) -> Result<(Vec<MountPoint>, Vec<String>), EngineError> {
+        anonymous: &mut Vec<String>,
+    ) -> Result<Vec<MountPoint>, EngineError> {
         let shared = &self.shared;
-        let (mut points, mut anonymous) = (Vec::new(), Vec::new());
+        let mut points = Vec::new();
         for mut mount in wanted {
             if let Some(name) = &mount.volume {
                 let unnamed = name.is_empty();
                 let name = if unnamed { id::new_id() } else { name.clone() };
+                if unnamed {
+                    anonymous.push(name.clone());
+                }
                 shared.volumes.ensure(shared, &name, unnamed, mount.labels).await?;
                 mount.point.source =
                     crate::config::text(&crate::volume::Volumes::path(&shared.config, &name));
-                mount.point.name = name.clone();
-                if unnamed {
-                    anonymous.push(name);
-                }
+                mount.point.name = name;
             } else if mount.make_source && !std::path::Path::new(&mount.point.source).exists() {
                 let source = &mount.point.source;
                 std::fs::create_dir_all(source).map_err(|e| {
@@ -141,7 +154,7 @@ impl Engine {
             }
             points.push(mount.point);
         }
-        Ok((points, anonymous))
+        Ok(points)
     }
 
     async fn make(

@@ -256,9 +256,14 @@ impl Actor {
     }
 
     /// Makes the record durable where nobody can be told of a failure.
-    pub(super) async fn save_or_log(&self) {
-        if let Err(error) = self.save().await {
-            tracing::error!(container = self.record.id, %error, "container's record was not saved");
+    /// Whether the record is on disk now; a failure is logged.
+    pub(super) async fn save_or_log(&self) -> bool {
+        match self.save().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(container = self.record.id, %error, "container's record was not saved");
+                false
+            }
         }
     }
 

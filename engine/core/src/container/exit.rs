@@ -41,20 +41,19 @@ impl Actor {
         } else {
             self.record.phase = Phase::Exited { ended };
         }
-        if auto_remove {
+        let recorded = if auto_remove {
             self.removing = true;
+            true
         } else {
-            self.save_or_log().await;
-        }
+            self.save_or_log().await
+        };
         self.show();
         self.event("die", &[("execDuration", ran.as_secs().to_string()), ("exitCode", code.to_string())]);
-        match self.shared.lifecycle.delete(&self.record.id, "").await {
-            Ok(_) => self.may_have_task = false,
-            Err(error) if error.is_not_found() => self.may_have_task = false,
-            Err(error) if error.kind() == Kind::Unavailable => {
-                tracing::warn!(container = self.record.id, %error, "ended task is left to be deleted on reconnection");
-            }
-            Err(_) => self.take_back_or_log().await,
+        if recorded {
+            self.let_go().await;
+        } else {
+            // the shim's record is the only lasting one: kept until the next start, removal or recovery
+            self.may_have_task = true;
         }
         self.end_execs().await;
         if auto_remove && let Err(error) = self.remove(true).await {
@@ -62,6 +61,19 @@ impl Actor {
             self.removing = false;
             self.removal_error = Some(error.to_string());
             self.show();
+        }
+    }
+
+    /// Deletes the ended task, whose exit is recorded.
+    async fn let_go(&mut self) {
+        match self.shared.lifecycle.delete(&self.record.id, "").await {
+            Ok(_) => self.may_have_task = false,
+            Err(error) if error.is_not_found() => self.may_have_task = false,
+            Err(error) if error.kind() == Kind::Unavailable => {
+                self.may_have_task = true;
+                tracing::warn!(container = self.record.id, %error, "ended task is left to be deleted on reconnection");
+            }
+            Err(_) => self.take_back_or_log().await,
         }
     }
 

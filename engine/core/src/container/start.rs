@@ -107,6 +107,10 @@ impl Actor {
             terminal: self.record.config.tty,
             options: record.options,
         };
+        if self.may_have_task {
+            // an earlier run's, whose end was recorded but could not be let go
+            self.take_back().await?;
+        }
         self.may_have_task = true;
         let started = match self.shared.lifecycle.create_task(&task).await {
             Ok(_) => self.start_created().await,
@@ -186,6 +190,12 @@ impl Actor {
     async fn start_failed(&mut self, error: &EngineError) {
         // closes them, which tells their clients
         self.waiting.clear();
+        if error.kind() == Kind::Unavailable && matches!(self.record.phase, Phase::Restarting { .. }) {
+            // nothing of the container's own failed: its policy still wants it to run once the daemon below is back
+            self.restart_at = Some(tokio::time::Instant::now() + self.pauses.next(Duration::ZERO));
+            self.show();
+            return;
+        }
         let code = if let EngineError::Start { code, .. } = error { *code } else { 128 };
         let phase = std::mem::replace(&mut self.record.phase, Phase::Created { failure: None });
         self.record.phase = phase.start_failed(code, error.to_string());
