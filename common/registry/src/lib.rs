@@ -28,6 +28,7 @@ mod session;
 mod tls;
 mod token;
 mod transport;
+mod upload;
 
 pub use blob::Blob;
 pub use client::Client;
@@ -35,7 +36,8 @@ pub use config::{Config, InsecureRule, InsecureRuleError, Retry};
 pub use credentials::Credentials;
 pub use error::{ApiError, RegistryError};
 pub use manifest::{
-    Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest, ManifestError,
+    Children, Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest, ManifestError,
     media_types,
 };
 pub use repository::{FetchedManifest, Repository, Target};
+pub use upload::{Source, Uploaded};

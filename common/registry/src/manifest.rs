@@ -90,8 +90,16 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "none_is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Some writers put `null` for no annotations.
+fn none_is_empty<'de, D>(from: D) -> Result<BTreeMap<String, String>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Descriptor {
@@ -117,6 +125,11 @@ impl Descriptor {
             | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => Ok(LayerEncoding::Zstd),
             other => Err(ManifestError::MediaType(other.chars().take(256).collect())),
         }
+    }
+
+    /// Whether the layer stays with its publisher: it may be fetched and is never pushed or exported along.
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
     }
 
     fn is_image_config(&self) -> bool {
@@ -169,9 +182,9 @@ struct Wire {
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
-impl Manifest {
-    /// Reads a manifest. `hint` is the media type it came with; the document's own field must not contradict it.
-    pub fn parse(hint: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
+impl Wire {
+    /// Refuses what is too large, of the first schema, or can be read in two ways.
+    fn parse(hint: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > MAX_MANIFEST {
             return Err(ManifestError::TooMany {
                 what: "bytes of manifest",
@@ -197,6 +210,14 @@ impl Manifest {
                 wire.media_type.chars().take(256).collect::<String>()
             )));
         }
+        Ok(wire)
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest. `hint` is the media type it came with; the document's own field must not contradict it.
+    pub fn parse(hint: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
+        let wire = Wire::parse(hint, bytes)?;
         let own_type = if wire.media_type.is_empty() && mt::is_manifest(hint) {
             hint.to_owned()
         } else {
@@ -251,6 +272,38 @@ fn checked(media_type: String, default: &str, allowed: &[&str]) -> Result<String
         "" => Ok(default.to_owned()),
         known if allowed.contains(&known) => Ok(media_type),
         other => Err(ManifestError::MediaType(other.chars().take(256).collect())),
+    }
+}
+
+/// What a document of an image points to, as far as copying it is concerned: artifacts and attestations, which
+/// nothing here can run or unpack, are read as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Children {
+    /// An index or a list.
+    Manifests(Vec<Descriptor>),
+    /// A manifest: its config, and its layers, lowest first.
+    Parts { config: Descriptor, layers: Vec<Descriptor> },
+}
+
+impl Children {
+    /// Reads a document of the given media type, which its own field must not contradict.
+    pub fn parse(media_type: &str, bytes: &[u8]) -> Result<Self, ManifestError> {
+        let wire = Wire::parse(media_type, bytes)?;
+        let (found, limit, what) = match (wire.manifests, wire.config) {
+            (Some(manifests), _) if manifests.len() <= MAX_ENTRIES => return Ok(Self::Manifests(manifests)),
+            (Some(manifests), _) => (manifests.len(), MAX_ENTRIES, "manifests"),
+            (None, Some(config)) => {
+                let layers = wire.layers.unwrap_or_default();
+                if layers.len() <= MAX_LAYERS {
+                    return Ok(Self::Parts { config, layers });
+                }
+                (layers.len(), MAX_LAYERS, "layers")
+            }
+            (None, None) => {
+                return Err(ManifestError::Malformed("it has neither manifests nor a config".into()));
+            }
+        };
+        Err(ManifestError::TooMany { what, found, limit })
     }
 }
 

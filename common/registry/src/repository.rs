@@ -13,6 +13,7 @@ use wharf_vocab::{Digest, is_tag};
 use crate::answer::{self, malformed};
 use crate::blob::Blob;
 use crate::client::Shared;
+use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, endpoints};
 use crate::error::RegistryError;
@@ -42,7 +43,7 @@ impl fmt::Display for Target {
 }
 
 /// One try at one endpoint.
-type Attempt<'f, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'f>>;
+pub(crate) type Attempt<'f, T> = Pin<Box<dyn Future<Output = Result<T, RegistryError>> + Send + 'f>>;
 
 /// A manifest as the registry stores it, verified against its digest.
 #[derive(Clone, Debug)]
@@ -64,6 +65,8 @@ struct Inner {
     domain: String,
     path: String,
     credentials: Credentials,
+    /// What tokens are asked for: `pull`, or `pull,push`.
+    actions: &'static str,
     endpoints: tokio::sync::OnceCell<Vec<Endpoint>>,
     sessions: tokio::sync::Mutex<Vec<Option<Arc<Session>>>>,
     /// The endpoint that served last.
@@ -72,12 +75,40 @@ struct Inner {
 
 impl Repository {
     pub(crate) fn new(shared: Arc<Shared>, domain: &str, path: &str, credentials: Credentials) -> Self {
+        Self::with_actions(shared, domain, path, credentials, "pull")
+    }
+
+    /// The same repository, to write to: mirrors are left out.
+    pub fn for_push(&self) -> Self {
+        let inner = &*self.inner;
+        let credentials = inner.credentials.clone();
+        Self::with_actions(inner.shared.clone(), &inner.domain, &inner.path, credentials, "pull,push")
+    }
+
+    /// The registry, such as `docker.io`.
+    pub fn domain(&self) -> &str {
+        &self.inner.domain
+    }
+
+    /// The repository's name in the registry.
+    pub fn path(&self) -> &str {
+        &self.inner.path
+    }
+
+    fn with_actions(
+        shared: Arc<Shared>,
+        domain: &str,
+        path: &str,
+        credentials: Credentials,
+        actions: &'static str,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 shared,
                 domain: domain.to_owned(),
                 path: path.to_owned(),
                 credentials,
+                actions,
                 endpoints: tokio::sync::OnceCell::new(),
                 sessions: tokio::sync::Mutex::default(),
                 preferred: AtomicUsize::new(0),
@@ -127,6 +158,29 @@ impl Repository {
         let path = path.as_str();
         self.over_endpoints(|session: Arc<Session>| {
             Box::pin(async move { self.get_manifest(&session, path, target, expected).await })
+        })
+        .await
+    }
+
+    /// The bytes of any document that a descriptor names, of an image or not: verified, and not looked into.
+    pub async fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let target = Target::Digest(descriptor.digest.clone());
+        let path = self.manifest_path(&target)?;
+        let path = path.as_str();
+        self.over_endpoints(|session: Arc<Session>| {
+            Box::pin(async move {
+                let response = session.send(manifest_request(Method::GET, session.url(path)?)).await?;
+                if !response.status().is_success() {
+                    return Err(answer::refusal(&Method::GET, response).await);
+                }
+                let bytes = answer::body(response, MAX_MANIFEST, "manifest").await?;
+                let actual = Digest::of(descriptor.digest.algorithm(), &bytes);
+                if actual != descriptor.digest {
+                    let expected = descriptor.digest.clone();
+                    return Err(RegistryError::DigestMismatch { expected, actual });
+                }
+                Ok(bytes)
+            })
         })
         .await
     }
@@ -211,7 +265,7 @@ impl Repository {
         .await
     }
 
-    fn manifest_path(&self, target: &Target) -> Result<String, RegistryError> {
+    pub(crate) fn manifest_path(&self, target: &Target) -> Result<String, RegistryError> {
         if let Target::Tag(tag) = target
             && !is_tag(tag)
         {
@@ -259,13 +313,13 @@ impl Repository {
 
     /// Runs `act` at the endpoint that served last, then at those after it while going on makes sense: after any
     /// failure of a mirror, and from HTTPS to the plain HTTP of the same host when no TLS was to be had.
-    async fn over_endpoints<'f, T, F>(&self, act: F) -> Result<T, RegistryError>
+    pub(crate) async fn over_endpoints<'f, T, F>(&self, act: F) -> Result<T, RegistryError>
     where
         F: Fn(Arc<Session>) -> Attempt<'f, T> + Send + Sync,
     {
         let inner = &*self.inner;
         let config = inner.shared.transport.config();
-        let endpoints = inner.endpoints.get_or_init(|| endpoints(config, &inner.domain)).await;
+        let endpoints = inner.endpoints.get_or_init(|| self.find_endpoints(config)).await;
         let start = inner.preferred.load(Ordering::Relaxed);
         for (index, endpoint) in endpoints.iter().enumerate().skip(start) {
             let is_last = index + 1 == endpoints.len();
@@ -294,6 +348,14 @@ impl Repository {
         Err(RegistryError::Settings(format!("no endpoints found for {}", inner.domain)))
     }
 
+    async fn find_endpoints(&self, config: &Config) -> Vec<Endpoint> {
+        let mut found = endpoints(config, &self.inner.domain).await;
+        if self.inner.actions != "pull" {
+            found.retain(|endpoint| !endpoint.mirror);
+        }
+        found
+    }
+
     /// The session at an endpoint; parallel callers share one ping.
     async fn session(&self, index: usize, endpoint: &Endpoint) -> Result<Arc<Session>, RegistryError> {
         let inner = &*self.inner;
@@ -301,7 +363,7 @@ impl Repository {
         if let Some(Some(known)) = sessions.get(index) {
             return Ok(known.clone());
         }
-        let scope = format!("repository:{}:pull", inner.path);
+        let scope = format!("repository:{}:{}", inner.path, inner.actions);
         let credentials = inner.credentials.clone();
         let made = Arc::new(Session::open(inner.shared.clone(), endpoint.clone(), scope, credentials).await?);
         if sessions.len() <= index {

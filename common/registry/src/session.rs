@@ -53,6 +53,10 @@ impl Session {
 
     /// Sends with authorization; a challenge in the answer is met once.
     pub async fn send(&self, mut request: Outgoing) -> Result<Response, RegistryError> {
+        if request.url.origin() != self.url("/")?.origin() {
+            // a place for uploads elsewhere, as the registry named it: what is for the registry is not for that host
+            return self.shared.transport.send(&request).await;
+        }
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         request.authorization = self.authorization(&request, &offered, false).await?;
         let response = self.shared.transport.send(&request).await?;

@@ -24,11 +24,16 @@ pub(crate) struct Outgoing {
     /// A form body, encoded.
     pub form: Option<String>,
     pub authorization: Option<HeaderValue>,
+    /// A body of its own, made anew for each time the request is sent.
+    pub content: Option<Content>,
 }
+
+/// Makes a body.
+pub(crate) type Content = Arc<dyn Fn() -> reqwest::Body + Send + Sync>;
 
 impl Outgoing {
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), form: None, authorization: None }
+        Self { method, url, headers: HeaderMap::new(), form: None, authorization: None, content: None }
     }
 }
 
@@ -39,6 +44,7 @@ pub(crate) fn spelled(method: &Method) -> &'static str {
         Method::POST => "Post",
         Method::PUT => "Put",
         Method::PATCH => "Patch",
+        Method::DELETE => "Delete",
         _ => "Get",
     }
 }
@@ -85,6 +91,9 @@ impl Transport {
             if let Some(form) = &request.form {
                 builder =
                     builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+            }
+            if let Some(content) = &request.content {
+                builder = builder.body(content());
             }
             if let Some(authorization) = request.authorization.as_ref().filter(|_| url.origin() == origin) {
                 builder = builder.header(AUTHORIZATION, authorization.clone());
