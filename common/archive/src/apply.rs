@@ -11,7 +11,7 @@ use wharf_kinds::Kind;
 use wharf_vocab::{Algorithm, Digest, Digester};
 
 use crate::compression::{Compression, CompressionError, Decompressor};
-use crate::extract::{ExtractError, Extractor, Whiteouts};
+use crate::extract::{Below, ExtractError, Extractor, Pending, Whiteouts};
 use crate::tar::{TarError, TarReader};
 
 /// Bytes handed from one thread to the other at a time.
@@ -91,19 +91,43 @@ pub fn apply(
     algorithm: Algorithm,
     limits: Limits,
 ) -> Result<Applied, ApplyError> {
+    run(input, target, Below::Known(lower), whiteouts, algorithm, limits).map(|(applied, _)| applied)
+}
+
+/// The same for an overlay's layer whose lower layers are not there yet: what needs them is left to
+/// [`Pending::resolve`], without which the layer is not complete.
+pub fn apply_early(
+    input: impl Read + Send,
+    target: BorrowedFd<'_>,
+    userxattr: bool,
+    algorithm: Algorithm,
+    limits: Limits,
+) -> Result<(Applied, Pending), ApplyError> {
+    run(input, target, Below::Later, Whiteouts::Overlay { userxattr }, algorithm, limits)
+}
+
+fn run(
+    input: impl Read + Send,
+    target: BorrowedFd<'_>,
+    below: Below<'_>,
+    whiteouts: Whiteouts,
+    algorithm: Algorithm,
+    limits: Limits,
+) -> Result<(Applied, Pending), ApplyError> {
     let extractor =
-        Extractor::new(target, lower, whiteouts).map_err(|e: Errno| ApplyError::Target(e.into()))?;
+        Extractor::new(target, below, whiteouts).map_err(|e: Errno| ApplyError::Target(e.into()))?;
     let (send, receive) = sync_channel(CHUNKS);
+    let (give_back, used) = sync_channel(CHUNKS + 2);
     std::thread::scope(|scope| {
-        let decompress = move || decompress(input, algorithm, &send);
+        let decompress = move || decompress(input, algorithm, &send, &used);
         let spawned = std::thread::Builder::new().name("decompress".into()).spawn_scoped(scope, decompress);
         let reader = spawned.map_err(ApplyError::Thread)?;
-        let unpacked = unpack(extractor, receive, algorithm, limits);
+        let unpacked = unpack(extractor, receive, give_back, algorithm, limits);
         let joined = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // what the unpacker saw comes first: it includes the other's trouble, with the place
-        let (uncompressed, entries) = unpacked?;
+        let (uncompressed, entries, pending) = unpacked?;
         let (compression, compressed) = joined?;
-        Ok(Applied { compression, compressed, uncompressed, entries })
+        Ok((Applied { compression, compressed, uncompressed, entries }, pending))
     })
 }
 
@@ -113,6 +137,7 @@ fn decompress(
     input: impl Read,
     algorithm: Algorithm,
     send: &SyncSender<Chunk>,
+    used: &Receiver<Vec<u8>>,
 ) -> Result<(Compression, (Digest, u64)), ApplyError> {
     let hashed = Hashed { input, digester: Digester::new(algorithm), bytes: 0 };
     let mut source = match Decompressor::new(hashed) {
@@ -124,7 +149,9 @@ fn decompress(
     };
     let compression = source.compression();
     loop {
-        let mut chunk = vec![0; CHUNK];
+        // memory that went around before needs no new pages from the kernel
+        let mut chunk = used.try_recv().unwrap_or_default();
+        chunk.resize(CHUNK, 0);
         match fill(&mut source, &mut chunk) {
             Ok(0) => break,
             Ok(count) => {
@@ -161,11 +188,46 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 fn unpack(
     mut extractor: Extractor,
     receive: Receiver<Chunk>,
+    give_back: SyncSender<Vec<u8>>,
     algorithm: Algorithm,
     limits: Limits,
-) -> Result<((Digest, u64), u64), ApplyError> {
-    let chunks = Chunks { receive, chunk: Vec::new(), at: 0 };
-    let mut archive = TarReader::new(Hashed { input: chunks, digester: Digester::new(algorithm), bytes: 0 });
+) -> Result<((Digest, u64), u64, Pending), ApplyError> {
+    let digester = Digester::new(algorithm);
+    let chunks = Chunks {
+        receive,
+        give_back,
+        chunk: Vec::new(),
+        at: 0,
+        digester,
+        bytes: 0,
+        most: limits.bytes,
+        exceeded: false,
+    };
+    let mut archive = TarReader::new(chunks);
+    let entries = match unpack_entries(&mut extractor, &mut archive, limits) {
+        // whatever it looked like to the reader
+        Err(_) if archive.get_ref().exceeded => return Err(ApplyError::TooLarge(limits.bytes)),
+        other => other?,
+    };
+    let mut rest = archive.into_inner();
+    let mut scratch = vec![0; 64 << 10];
+    loop {
+        match rest.read(&mut scratch) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) if rest.exceeded => return Err(ApplyError::TooLarge(limits.bytes)),
+            Err(source) => return Err(TarError::Io { at: rest.bytes, source }.into()),
+        }
+    }
+    let pending = extractor.finish()?;
+    Ok(((rest.digester.finish(), rest.bytes), entries, pending))
+}
+
+fn unpack_entries(
+    extractor: &mut Extractor,
+    archive: &mut TarReader<Chunks>,
+    limits: Limits,
+) -> Result<u64, ApplyError> {
     let mut entries = 0;
     while let Some(entry) = archive.next_entry()? {
         entries += 1;
@@ -175,22 +237,9 @@ fn unpack(
         if archive.data_left() > limits.bytes {
             return Err(ApplyError::TooLarge(limits.bytes));
         }
-        extractor.extract(&entry, &mut archive)?;
+        extractor.extract(&entry, archive)?;
     }
-    extractor.finish()?;
-    let mut rest = archive.into_inner();
-    let mut scratch = vec![0; 64 << 10];
-    loop {
-        if rest.bytes > limits.bytes {
-            return Err(ApplyError::TooLarge(limits.bytes));
-        }
-        match rest.read(&mut scratch) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(source) => return Err(TarError::Io { at: rest.bytes, source }.into()),
-        }
-    }
-    Ok(((rest.digester.finish(), rest.bytes), entries))
+    Ok(entries)
 }
 
 /// A stream whose bytes are hashed and counted as they pass.
@@ -209,10 +258,17 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
+/// The archive as it comes from the other thread, hashed and counted.
 struct Chunks {
     receive: Receiver<Chunk>,
+    give_back: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,
     at: usize,
+    digester: Digester,
+    /// Bytes received, which are those hashed.
+    bytes: u64,
+    most: u64,
+    exceeded: bool,
 }
 
 impl Read for Chunks {
@@ -220,8 +276,16 @@ impl Read for Chunks {
         while self.at == self.chunk.len() {
             match self.receive.recv() {
                 Ok(chunk) => {
-                    self.chunk = chunk?;
+                    // one that does not fit goes to the allocator
+                    let _ = self.give_back.try_send(std::mem::replace(&mut self.chunk, chunk?));
                     self.at = 0;
+                    self.bytes += self.chunk.len() as u64;
+                    if self.bytes > self.most {
+                        self.exceeded = true;
+                        return Err(io::Error::other("the archive is too large"));
+                    }
+                    // the whole chunk at once: headers are read in small pieces
+                    self.digester.update(&self.chunk);
                 }
                 Err(_) => return Ok(0),
             }

@@ -3,14 +3,17 @@
 //! Directories are resolved by the kernel below the target; the last component of a path is never followed. What an
 //! entry replaces is removed first, so that nothing is ever written through what an earlier entry planted.
 
-mod attributes;
+pub(crate) mod attributes;
 mod directories;
+pub(crate) mod lower;
 mod path;
+mod pending;
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +24,7 @@ use crate::tree::{names, remove_tree};
 use attributes::Owner;
 use directories::Directories;
 use path::EntryPath;
+pub use pending::Pending;
 
 /// What `.wh.` entries become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,15 @@ pub enum Whiteouts {
     Overlay { userxattr: bool },
     /// The target is a plain tree: what they name goes away.
     Remove,
+}
+
+/// What lies below the target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Below<'a> {
+    /// These layers, the nearest first.
+    Known(&'a [BorrowedFd<'a>]),
+    /// Layers that are not there yet; what needs them waits in [`Pending`].
+    Later,
 }
 
 /// Why an entry was not unpacked. Those before it are there: the target is to be thrown away.
@@ -86,14 +99,13 @@ const BUFFER: usize = 256 << 10;
 const MAX_KEPT: usize = 64 << 20;
 
 impl Extractor {
-    /// `lower` are the layers below, the nearest first: where an entry's parent is not in the target, it takes
-    /// owner, mode and attributes from there.
+    /// Where an entry's parent is not in the target, it takes owner, mode and attributes from the layers below.
     pub(crate) fn new(
         target: BorrowedFd<'_>,
-        lower: &[BorrowedFd<'_>],
+        below: Below<'_>,
         whiteouts: Whiteouts,
     ) -> Result<Self, Errno> {
-        let directories = Directories::new(target, lower, whiteouts)?;
+        let directories = Directories::new(target, below, whiteouts)?;
         let was_empty = names(&directories.open_to_read(&EntryPath::root())?)?.is_empty();
         let tracks = whiteouts == Whiteouts::Remove && !was_empty;
         Ok(Extractor {
@@ -144,7 +156,7 @@ impl Extractor {
                 attributes::set_on_name(directory, &name, entry, owner)
                     .map_err(failed("set the attributes of"))?;
             }
-            EntryKind::HardLink => self.hard_link(entry, directory, &name)?,
+            EntryKind::HardLink => self.hard_link(entry, &path, directory, &name)?,
             EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
                 self.clear(directory, &name).map_err(failed("replace"))?;
                 make_node(entry, directory, &name).map_err(failed("make the device"))?;
@@ -163,9 +175,10 @@ impl Extractor {
         Ok(())
     }
 
-    /// Sets what had to wait.
-    pub(crate) fn finish(mut self) -> Result<(), ExtractError> {
-        self.set_directory_times()
+    /// Sets what had to wait. Gives what has to wait longer, for the layers below.
+    pub(crate) fn finish(mut self) -> Result<Pending, ExtractError> {
+        self.set_directory_times()?;
+        Ok(self.directories.pending.take().unwrap_or_default())
     }
 
     fn time_later(&mut self, path: EntryPath, mtime: (i64, u32)) -> Result<(), ExtractError> {
@@ -204,6 +217,9 @@ impl Extractor {
                 why: "the root can only be a directory",
             });
         }
+        if let Some(pending) = &mut self.directories.pending {
+            pending.root_listed();
+        }
         let root = self.directories.open_to_read(&EntryPath::root()).map_err(failed)?;
         attributes::set_all(&root, entry, Owner { uid: entry.uid, gid: entry.gid }).map_err(failed)?;
         self.time_later(EntryPath::root(), entry.mtime)
@@ -235,6 +251,9 @@ impl Extractor {
                 }
             }
             Err(e) => return Err(failed("create")(e)),
+        }
+        if let Some(pending) = &mut self.directories.pending {
+            pending.listed(path);
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed("open"))?;
@@ -290,6 +309,7 @@ impl Extractor {
     fn hard_link(
         &mut self,
         entry: &Entry,
+        path: &EntryPath,
         parent: BorrowedFd<'_>,
         name: &CString,
     ) -> Result<(), ExtractError> {
@@ -302,20 +322,56 @@ impl Extractor {
         let Some((target_parent, target_name)) = target.split() else {
             return Err(ExtractError::Path { path: shown(&entry.path), why: "a hard link to the root" });
         };
-        let from =
-            self.directories.open(&target_parent).map_err(failed("find the target of the hard link"))?;
+        let (from, new) = self
+            .link_target(&target, &target_parent, &target_name)
+            .map_err(failed("find the target of the hard link"))?;
         // linking a file to itself would remove it first
         let same = |a: &rustix::fs::Stat, b: &rustix::fs::Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-        let old = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        let new = rustix::fs::statat(&*from, &target_name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(failed("find the target of the hard link"))?;
-        if let Ok(old) = old {
+        if let Ok(old) = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             if same(&old, &new) {
                 return Ok(());
             }
             self.clear(parent, name).map_err(failed("replace"))?;
         }
-        rustix::fs::linkat(&*from, &target_name, parent, name, AtFlags::empty()).map_err(failed("hard-link"))
+        rustix::fs::linkat(&*from, &target_name, parent, name, AtFlags::empty())
+            .map_err(failed("hard-link"))?;
+        match &mut self.directories.pending {
+            Some(pending) => pending.linked(new.st_ino, path).map_err(failed("remember")),
+            None => Ok(()),
+        }
+    }
+
+    /// The directory of a hard link's target, and what the target is. A target that only a lower layer has is
+    /// brought up first, as overlay does it.
+    fn link_target(
+        &mut self,
+        target: &EntryPath,
+        parent: &EntryPath,
+        name: &CString,
+    ) -> Result<(Rc<OwnedFd>, rustix::fs::Stat), Errno> {
+        let here = self.directories.open(parent).and_then(|from| {
+            let stat = rustix::fs::statat(&*from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok((from, stat))
+        });
+        match here {
+            Ok((_, stat)) if self.is_whiteout(&stat) => Err(Errno::NOENT),
+            Err(Errno::NOENT) if self.directories.pending.is_some() => {
+                let from = self.directories.make(parent)?;
+                let stat = pending::make_placeholder(from.as_fd(), name)?;
+                if let Some(pending) = &mut self.directories.pending {
+                    pending.placeholder(stat.st_ino, target)?;
+                }
+                Ok((from, stat))
+            }
+            Err(Errno::NOENT) => {
+                let found = lower::find(&self.directories.lower, target).ok_or(Errno::NOENT)?;
+                let from = self.directories.make(parent)?;
+                pending::copy_up(&found, from.as_fd(), name)?;
+                let stat = rustix::fs::statat(&*from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok((from, stat))
+            }
+            other => other,
+        }
     }
 
     fn whiteout(&mut self, entry: &Entry, parent: &EntryPath, hidden: &[u8]) -> Result<(), ExtractError> {

@@ -10,8 +10,8 @@ mod extract;
 mod tar;
 mod tree;
 
-pub use apply::{Applied, ApplyError, Limits, apply};
+pub use apply::{Applied, ApplyError, Limits, apply, apply_early};
 pub use compression::{Compression, CompressionError, Decompressor};
-pub use extract::{ExtractError, Whiteouts};
+pub use extract::{ExtractError, Pending, Whiteouts};
 pub use tar::{Entry, EntryKind, TarError, TarReader};
 pub use tree::{TreeUsage, remove_tree, tree_usage};

@@ -135,6 +135,10 @@ impl<R: Read> TarReader<R> {
         Err(TarError::Pax { why: "too many extended headers before one entry", at: self.at })
     }
 
+    pub(crate) fn get_ref(&self) -> &R {
+        &self.input
+    }
+
     /// Gives the rest of the input, so that a digest of it can be finished.
     pub fn into_inner(self) -> R {
         self.input

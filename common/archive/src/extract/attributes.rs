@@ -65,7 +65,7 @@ pub(super) fn set_time_of_directory(directory: BorrowedFd<'_>, mtime: (i64, u32)
 
 /// Overlay's own attributes steer which other directories show through a mount: from an archive they would reach
 /// outside of it.
-fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn is_allowed(name: &[u8]) -> bool {
     !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.")
 }
 
@@ -77,7 +77,7 @@ fn tolerate(outcome: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-fn times(mtime: (i64, u32)) -> Timestamps {
+pub(super) fn times(mtime: (i64, u32)) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ },
         last_modification: Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) as _ },
@@ -85,7 +85,7 @@ fn times(mtime: (i64, u32)) -> Timestamps {
 }
 
 /// Overlay's mark for "nothing here".
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
@@ -113,7 +113,19 @@ pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::futimens(to, &mtime)
 }
 
-fn attribute_names(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+/// Gives a link, device or FIFO the owner, mode and time of another. The name was just made by us.
+pub(super) fn copy_to_name(from: &Stat, parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(from.st_uid), Gid::from_raw(from.st_gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(from.st_mode) != FileType::Symlink {
+        let mode = Mode::from_raw_mode(from.st_mode & 0o7777);
+        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+    }
+    let mtime = (from.st_mtime as i64, from.st_mtime_nsec as u32);
+    rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+pub(crate) fn attribute_names(fd: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     // the kernel bounds the list at 64 KiB
     let mut list = vec![0u8; 64 << 10];
     let length = match rustix::fs::flistxattr(fd, list.as_mut_slice()) {

@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::path::EntryPath;
-use super::{Whiteouts, attributes};
+use super::pending::{self, Pending};
+use super::{Below, Whiteouts, attributes, lower};
 
 /// Open directories kept at once.
 const MAX_OPEN: usize = 64;
@@ -19,7 +20,9 @@ const MAX_LINKS: u32 = 40;
 
 pub(super) struct Directories {
     root: Rc<OwnedFd>,
-    lower: Vec<OwnedFd>,
+    pub(super) lower: Vec<OwnedFd>,
+    /// What is to be asked of the layers below once they are there.
+    pub(super) pending: Option<Pending>,
     whiteouts: Whiteouts,
     open: HashMap<EntryPath, Rc<OwnedFd>>,
 }
@@ -27,12 +30,15 @@ pub(super) struct Directories {
 impl Directories {
     pub(super) fn new(
         root: BorrowedFd<'_>,
-        lower: &[BorrowedFd<'_>],
+        below: Below<'_>,
         whiteouts: Whiteouts,
     ) -> Result<Self, Errno> {
-        let own = |fd: &BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 0);
-        let lower = lower.iter().map(own).collect::<Result<_, _>>()?;
-        Ok(Directories { root: Rc::new(own(&root)?), lower, whiteouts, open: HashMap::new() })
+        let root = Rc::new(rustix::io::fcntl_dupfd_cloexec(root, 0)?);
+        let (lower, pending) = match below {
+            Below::Known(lower) => (pending::own(lower)?, None),
+            Below::Later => (Vec::new(), Some(Pending::default())),
+        };
+        Ok(Directories { root, lower, pending, whiteouts, open: HashMap::new() })
     }
 
     /// Closes every directory kept open, since something on the way to one was replaced.
@@ -126,16 +132,19 @@ impl Directories {
     }
 
     /// In an overlay the upper directory's attributes are what is seen, so they are copied up with it.
-    fn take_over_attributes(&self, parent: &OwnedFd, name: &CString, path: &EntryPath) -> Result<(), Errno> {
-        for lower in &self.lower {
-            match resolve(lower.as_fd(), path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS) {
-                Ok(below) => return attributes::copy(&below, &open_child(parent, name)?),
-                Err(Errno::NOENT) => {}
-                // a whiteout or a file: whatever is below it is hidden
-                Err(_) => return Ok(()),
-            }
+    fn take_over_attributes(
+        &mut self,
+        parent: &OwnedFd,
+        name: &CString,
+        path: &EntryPath,
+    ) -> Result<(), Errno> {
+        if let Some(pending) = &mut self.pending {
+            return pending.implied(path);
         }
-        Ok(())
+        match lower::directory(&self.lower, path) {
+            Some(below) => attributes::copy(&below, &open_child(parent, name)?),
+            None => Ok(()),
+        }
     }
 
     /// Nothing of the layers below shows through this directory.
@@ -154,7 +163,7 @@ fn open_child(parent: &OwnedFd, name: &CString) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-fn resolve(
+pub(super) fn resolve(
     root: BorrowedFd<'_>,
     path: &EntryPath,
     access: OFlags,

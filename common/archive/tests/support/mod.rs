@@ -157,3 +157,18 @@ pub fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     value.truncate(length);
     Some(value)
 }
+
+/// Unpacks into an overlay's upper directory before its lower layers are known, then completes it.
+impl Place {
+    pub fn apply_then_resolve(&self, archive: &[u8], lower: &[&Path]) -> Result<Applied, ApplyError> {
+        let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
+        let target = open(&self.target);
+        let limits = Limits::default();
+        let (applied, pending) =
+            wharf_archive::apply_early(archive, target.as_fd(), false, Algorithm::Sha256, limits)?;
+        let lower: Vec<_> = lower.iter().map(|path| open(path)).collect();
+        let lower: Vec<_> = lower.iter().map(AsFd::as_fd).collect();
+        pending.resolve(target.as_fd(), &lower)?;
+        Ok(applied)
+    }
+}
