@@ -34,7 +34,6 @@ mod source;
 mod stored;
 mod tag;
 mod unpack;
-mod until;
 
 pub use changes::ChangeError;
 pub use credentials::credentials;

@@ -6,6 +6,7 @@ use engine_backend::BackendError;
 use engine_core::filter::{FilterError, Filters, has_label};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use wharf_docker::image::Summary;
+use wharf_docker::moment;
 use wharf_docker::time::Time;
 use wharf_kinds::Kind;
 use wharf_vocab::ImageReference;
@@ -15,7 +16,6 @@ use crate::glob;
 use crate::images::Images;
 use crate::lookup::{LookupError, find_in};
 use crate::stored::StoredImage;
-use crate::until;
 
 /// Filters that a list takes.
 const FILTERS: [&str; 7] = ["dangling", "label", "label!", "before", "since", "until", "reference"];
@@ -63,7 +63,7 @@ impl<'a> Selection<'a> {
         };
         let (mut before, since) = (created("before")?, created("since")?);
         for value in filters.values("until") {
-            let at = until::parse(value, Time::now())
+            let at = moment::parse(value, Time::now())
                 .ok_or_else(|| FilterError::Value { name: "until".into(), value: value.to_owned() })?;
             before.push(at);
         }

@@ -3,13 +3,13 @@
 use engine_backend::BackendError;
 use engine_core::filter::{FilterError, Filters, has_label};
 use wharf_docker::image::PruneReport;
+use wharf_docker::moment;
 use wharf_docker::time::Time;
 use wharf_kinds::Kind;
 
 use crate::delete::DeleteError;
 use crate::images::Images;
 use crate::list::created;
-use crate::until;
 
 /// Filters that a prune takes.
 const FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
@@ -44,7 +44,7 @@ impl Images {
         let mut before = None;
         for value in filters.values("until") {
             let wrong = || FilterError::Value { name: "until".into(), value: value.to_owned() };
-            before = Some(until::parse(value, Time::now()).ok_or_else(wrong)?);
+            before = Some(moment::parse(value, Time::now()).ok_or_else(wrong)?);
         }
         let mut report = PruneReport::default();
         let mut gone = Vec::new();

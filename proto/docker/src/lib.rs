@@ -10,6 +10,7 @@ pub mod decode;
 pub mod error;
 pub mod event;
 pub mod image;
+pub mod moment;
 pub mod omit;
 pub mod progress;
 pub mod system;

@@ -27,6 +27,15 @@ impl Time {
         jiff::Timestamp::new(seconds, nanoseconds).ok().map(Self)
     }
 
+    /// Reads a date, or a date and time of day without an offset, in the host's local time zone.
+    pub fn parse_local(text: &str) -> Option<Self> {
+        let at = match text.parse::<jiff::civil::DateTime>() {
+            Ok(at) => at,
+            Err(_) => text.parse::<jiff::civil::Date>().ok()?.at(0, 0, 0, 0),
+        };
+        Some(Self(at.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp()))
+    }
+
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
     }

@@ -1,17 +1,15 @@
-//! Times in filters: an instant, or so long ago.
+//! Instants in queries and filters (`since`, `until`): a time, or so long ago.
 
-use wharf_docker::time::Time;
+use crate::time::Time;
 
-/// Reads what Docker's `until` takes: seconds since the epoch, RFC 3339 with or without zone and time of day (UTC is
-/// meant without), or a Go duration such as `1h30m` before now.
-pub(crate) fn parse(text: &str, now: Time) -> Option<Time> {
+/// Reads what Docker takes: seconds since the epoch with a fraction, RFC 3339 with or without zone and time of day
+/// (without a zone the host's local time is meant), or a Go duration such as `1h30m` before `now`.
+pub fn parse(text: &str, now: Time) -> Option<Time> {
     if let Ok(at) = text.parse::<Time>() {
         return Some(at);
     }
-    for completed in [format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")] {
-        if let Ok(at) = completed.parse::<Time>() {
-            return Some(at);
-        }
+    if let Some(at) = Time::parse_local(text) {
+        return Some(at);
     }
     if let Some(nanos) = duration(text) {
         let at = now.unix_nanoseconds() - nanos;
@@ -71,13 +69,17 @@ mod tests {
             ("1.5h", 1_000_000 - 5400),
             ("10s", 999_990),
             ("86400", 86_400),
-            ("1970-01-02", 86_400),
-            ("1970-01-02T00:00:00", 86_400),
-            ("1970-01-02T00:00", 86_400),
+            ("1970-01-02T00:00:00Z", 86_400),
             ("1970-01-02T01:00:00+01:00", 86_400),
         ] {
             assert_eq!(parse(text, now).map(Time::unix_seconds), Some(seconds), "{text}");
         }
+        let local = |text: &str| parse(text, now).map(Time::unix_seconds);
+        assert_eq!(local("1970-01-02T00:00:00"), local("1970-01-02"));
+        assert_eq!(local("1970-01-02T00:00"), local("1970-01-02"));
+        assert!(local("1970-01-02").is_some_and(|at| (at - 86_400).abs() <= 14 * 3600));
+        let exact = parse("5.5", now).map(Time::unix_nanoseconds);
+        assert_eq!(exact, Some(5_500_000_000));
         for text in ["", "h", "1y", "yesterday", "1h-", "9999999999999h"] {
             assert_eq!(parse(text, now), None, "{text}");
         }
