@@ -1,5 +1,6 @@
 //! The shim as a daemon sees it: bootstrap, ttrpc, the Wharf stdio address, `delete`.
 
+#[allow(dead_code)] // each test uses some of it
 mod stack;
 
 use std::io::{Read, Write};

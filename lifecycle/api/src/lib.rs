@@ -19,6 +19,7 @@ mod identity;
 mod introspection;
 mod listen;
 mod request;
+mod sandboxes;
 mod server;
 mod status;
 mod tasks;

@@ -14,6 +14,8 @@ use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 use wharf_containerd::containerd::services::events::v1::events_server::EventsServer;
 use wharf_containerd::containerd::services::introspection::v1::introspection_server::IntrospectionServer;
+use wharf_containerd::containerd::services::sandbox::v1::controller_server::ControllerServer;
+use wharf_containerd::containerd::services::sandbox::v1::store_server::StoreServer;
 use wharf_containerd::containerd::services::tasks::v1::tasks_server::TasksServer;
 use wharf_containerd::containerd::services::version::v1::version_server::VersionServer;
 
@@ -22,6 +24,7 @@ use crate::identity::{self, IdentityError};
 use crate::introspection::IntrospectionService;
 use crate::listen::{ListenError, SocketConfig, listen};
 use crate::request::MAX_MESSAGE;
+use crate::sandboxes::{SandboxController, SandboxStore};
 use crate::storage::{OpenError, Storage};
 use crate::tasks::TasksService;
 use crate::ttrpc;
@@ -108,6 +111,10 @@ pub async fn serve(
     let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root);
     let mut routes = RoutesBuilder::default();
     storage.add_to(&mut routes);
+    let controller = SandboxController { tasks: tasks.clone(), storage: storage.clone() };
+    routes
+        .add_service(StoreServer::new(SandboxStore(storage.clone())).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ControllerServer::new(controller).max_decoding_message_size(MAX_MESSAGE));
     add_running(&mut routes, tasks, exchange, introspection).await;
     ready();
     let served = serve_grpc(requests, routes, shutdown).await;
@@ -177,6 +184,7 @@ impl Containers for Records {
             runtime: record.runtime.name,
             runtime_options: record.runtime.options.map(any),
             spec: record.spec.map(any),
+            sandbox: record.sandbox,
         })
     }
 }

@@ -36,12 +36,10 @@ impl TasksApi for TasksService {
     async fn create(&self, request: Request<CreateTaskRequest>) -> Answer<CreateTaskResponse> {
         let namespace = namespace(&request)?;
         let request = request.into_inner();
-        if request.checkpoint.is_some() || asks_for_restore(request.options.as_ref())? {
-            return Err(status(Kind::Unimplemented, "create from a checkpoint: not implemented"));
+        if request.checkpoint.is_some() {
+            return Err(status(Kind::Unimplemented, "create from a checkpoint in an image: not implemented"));
         }
-        if !request.task_api_address.is_empty() {
-            return Err(status(Kind::Unimplemented, "task of a sandbox's own API: not implemented"));
-        }
+        let checkpoint = restore_path(request.options.as_ref())?;
         let id = request.container_id;
         let create = CreateTask {
             namespace,
@@ -55,6 +53,8 @@ impl TasksApi for TasksService {
             },
             options: request.options,
             runtime: request.runtime_path,
+            task_api: (request.task_api_address, request.task_api_version),
+            checkpoint,
         };
         let pid = self.tasks.create(create).await.map_err(refuse)?;
         Ok(Response::new(CreateTaskResponse { container_id: id, pid }))
@@ -226,14 +226,14 @@ fn process(state: ProcessState) -> Process {
     }
 }
 
-/// Whether runc options name a checkpoint to restore from.
-fn asks_for_restore(options: Option<&Any>) -> Result<bool, Status> {
+/// The checkpoint that runc options name to begin from; empty for none.
+fn restore_path(options: Option<&Any>) -> Result<String, Status> {
     match options {
         Some(any) if names(any, "containerd.runc.v1.Options") => {
             let options = Options::decode(any.value.as_slice()).map_err(malformed)?;
-            Ok(!options.criu_image_path.is_empty())
+            Ok(options.criu_image_path)
         }
-        _ => Ok(false),
+        _ => Ok(String::new()),
     }
 }
 

@@ -90,13 +90,23 @@ struct Connection {
 impl ShimClient {
     /// Connects to the shim of the container `id`. The kernel accepts on behalf of a shim that is stuck.
     pub async fn connect(endpoint: &Endpoint, namespace: &str, id: &str) -> io::Result<Self> {
-        let stream = dial(&endpoint.address).await?;
-        let (alive, gone) = watch::channel(());
-        let client = Client::new(Socket::new(Watched { stream, _alive: alive }));
         let service = match endpoint.version {
             3 => "containerd.task.v3.Task",
             _ => "containerd.task.v2.Task",
         };
+        ShimClient::connect_to(service, endpoint, namespace, id).await
+    }
+
+    /// The same for another of the shim's services.
+    pub(crate) async fn connect_to(
+        service: &'static str,
+        endpoint: &Endpoint,
+        namespace: &str,
+        id: &str,
+    ) -> io::Result<Self> {
+        let stream = dial(&endpoint.address).await?;
+        let (alive, gone) = watch::channel(());
+        let client = Client::new(Socket::new(Watched { stream, _alive: alive }));
         let connection = Connection {
             client,
             service,

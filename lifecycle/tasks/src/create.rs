@@ -1,5 +1,6 @@
 //! Creating a task: bundle, shim, and the shim's `Create`. Undone as a whole if any of it fails.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use prost_types::Any;
@@ -13,6 +14,7 @@ use wharf_vocab::Identifier;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::client::ShimClient;
+use crate::endpoint::Endpoint;
 use crate::error::TaskError;
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
@@ -32,6 +34,10 @@ pub struct CreateTask {
     pub options: Option<Any>,
     /// Instead of the container's runtime, if not empty.
     pub runtime: String,
+    /// A task API that is there already, with its version, instead of a shim of its own; empty for none.
+    pub task_api: (String, u32),
+    /// A folder with a checkpoint to begin from; empty for none.
+    pub checkpoint: String,
 }
 
 impl Tasks {
@@ -82,25 +88,63 @@ impl Tasks {
         }
     }
 
+    /// The shim of the container's sandbox, or the task API that the request names, if it has one.
+    fn served_already(
+        &self,
+        bundle: &Bundle,
+        container: &Container,
+        request: &CreateTask,
+    ) -> Result<Option<(Option<PathBuf>, Endpoint)>, TaskError> {
+        let (address, version) = &request.task_api;
+        if !address.is_empty() {
+            let endpoint = Endpoint::of_api(address, *version);
+            return match endpoint {
+                Ok(endpoint) => Ok(Some((None, endpoint))),
+                Err(error) => Err(TaskError::TaskApi(address.clone(), error)),
+            };
+        }
+        if container.sandbox.is_empty() {
+            return Ok(None);
+        }
+        match self.sandbox(&bundle.namespace, &container.sandbox) {
+            Ok(sandbox) => Ok(Some((Some(sandbox.program.clone()), sandbox.endpoint.clone()))),
+            // a task may be the sandbox, as a pod's pause container is
+            Err(error) => match self.find(&bundle.namespace, &container.sandbox) {
+                Some(task) => Ok(Some((Some(task.program.clone()), task.endpoint.clone()))),
+                None if container.sandbox == bundle.id => Ok(None),
+                None => Err(error),
+            },
+        }
+    }
+
     async fn launch(
         &self,
         bundle: &Bundle,
         container: &Container,
         request: &CreateTask,
     ) -> Result<Arc<Task>, TaskError> {
-        let runtime = if request.runtime.is_empty() { &container.runtime } else { &request.runtime };
-        let program = self.shared.config.runtimes.resolve(runtime).map_err(TaskError::Runtime)?;
+        let served = self.served_already(bundle, container, request)?;
+        let program = match &served {
+            Some((Some(program), _)) => program.clone(),
+            _ => {
+                let runtime = if request.runtime.is_empty() { &container.runtime } else { &request.runtime };
+                self.shared.config.runtimes.resolve(runtime).map_err(TaskError::Runtime)?
+            }
+        };
         let given = request.options.as_ref().filter(|options| !options.value.is_empty());
         let options = given.or(container.runtime_options.as_ref());
         bundle.write_shim(&program)?;
         hit(Point::TaskCreateBundle);
         let pump = shimlog::pump(bundle);
-        let endpoint = match self.shared.launcher.start(&program, bundle, options).await {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                pump.abort();
-                return Err(TaskError::Start(error));
-            }
+        let endpoint = match served {
+            Some((_, endpoint)) => endpoint,
+            None => match self.shared.launcher.start(&program, bundle, options).await {
+                Ok(endpoint) => endpoint,
+                Err(error) => {
+                    pump.abort();
+                    return Err(TaskError::Start(error));
+                }
+            },
         };
         let made = async {
             hit(Point::TaskCreateShim);
@@ -117,7 +161,7 @@ impl Tasks {
                 stdin: stdio.stdin.clone(),
                 stdout: stdio.stdout.clone(),
                 stderr: stdio.stderr.clone(),
-                checkpoint: String::new(),
+                checkpoint: request.checkpoint.clone(),
                 parent_checkpoint: String::new(),
                 options: options.cloned(),
             };

@@ -87,13 +87,23 @@ impl Endpoint {
         Ok(Endpoint { version, address })
     }
 
-    /// As `bootstrap.json` holds it.
-    pub fn to_json(&self) -> String {
-        let address = match &self.address {
+    /// Reads the address of a task API as a sandbox's controller gives it, `ttrpc+unix:///…` or `unix:///…`.
+    pub(crate) fn of_api(address: &str, version: u32) -> Result<Self, EndpointError> {
+        let (protocol, rest) = address.split_once('+').unwrap_or(("ttrpc", address));
+        Endpoint::new(version.max(2), rest, protocol)
+    }
+
+    /// The address as shims write it.
+    pub fn address_text(&self) -> String {
+        match &self.address {
             Address::Path(path) => format!("unix://{}", path.display()),
             Address::Abstract(name) => name.clone(),
-        };
-        let json = Json { version: self.version, address, protocol: "ttrpc".into() };
+        }
+    }
+
+    /// As `bootstrap.json` holds it.
+    pub fn to_json(&self) -> String {
+        let json = Json { version: self.version, address: self.address_text(), protocol: "ttrpc".into() };
         serde_json::to_string(&json).unwrap_or_default()
     }
 }

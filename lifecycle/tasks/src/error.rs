@@ -6,6 +6,7 @@ use wharf_vocab::IdentifierError;
 use crate::bootstrap::BootstrapError;
 use crate::bundle::BundleError;
 use crate::client::CallError;
+use crate::endpoint::EndpointError;
 use crate::runtime::RuntimeError;
 
 /// A container record could not be had: what the record store says.
@@ -29,6 +30,16 @@ pub enum TaskError {
     TaskId { id: String, source: IdentifierError },
     #[error("invalid exec id {id}: {source}")]
     ExecId { id: String, source: IdentifierError },
+    #[error("invalid sandbox id {id}: {source}")]
+    SandboxId { id: String, source: IdentifierError },
+    #[error("sandbox {0}: not found")]
+    NoSandbox(String),
+    #[error("sandbox {0} already running: already exists")]
+    SandboxExists(String),
+    #[error("failed to create sandbox {id}: {source}")]
+    CreateSandbox { id: String, source: CallError },
+    #[error("task api address {0:?}: {1}: invalid argument")]
+    TaskApi(String, EndpointError),
     #[error("exec id cannot be empty")]
     NoExecId,
     #[error("exec {0}: already exists")]
@@ -63,11 +74,16 @@ impl TaskError {
     pub fn kind(&self) -> Kind {
         match self {
             TaskError::Container(error) => error.kind,
-            TaskError::NoTask(_) | TaskError::Lost(_) => Kind::NotFound,
-            TaskError::Exists(_) | TaskError::ExecExists(_) => Kind::AlreadyExists,
-            TaskError::TaskId { .. } | TaskError::ExecId { .. } | TaskError::NoExecId => {
-                Kind::InvalidArgument
+            TaskError::NoTask(_) | TaskError::NoSandbox(_) | TaskError::Lost(_) => Kind::NotFound,
+            TaskError::Exists(_) | TaskError::ExecExists(_) | TaskError::SandboxExists(_) => {
+                Kind::AlreadyExists
             }
+            TaskError::CreateSandbox { source, .. } => source.kind(),
+            TaskError::TaskId { .. }
+            | TaskError::ExecId { .. }
+            | TaskError::SandboxId { .. }
+            | TaskError::TaskApi(..)
+            | TaskError::NoExecId => Kind::InvalidArgument,
             TaskError::Unsupported(_) => Kind::Unimplemented,
             TaskError::Bundle(error) => error.kind(),
             TaskError::Runtime(error) | TaskError::InfoRuntime(error) => error.kind(),

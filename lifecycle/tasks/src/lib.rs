@@ -17,6 +17,7 @@ mod operations;
 mod process;
 mod recovery;
 mod runtime;
+mod sandbox;
 mod shimlog;
 mod supervise;
 mod task;
@@ -26,11 +27,13 @@ pub use bootstrap::{BootstrapError, Daemon};
 pub use bundle::BundleError;
 pub use client::CallError;
 pub use create::CreateTask;
+pub use endpoint::Endpoint;
 pub use error::{LookupError, TaskError};
 pub use operations::{ExecTask, Metric};
 pub use process::{Exit, Phase, ProcessState, Stdio};
 pub use recovery::{RecoverError, Recovered};
 pub use runtime::{RuntimeError, Runtimes};
+pub use sandbox::{CreateSandbox, StartedSandbox};
 pub use tasks::{Config, Container, Containers, Tasks};
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ impl Tasks {
     /// Finds all tasks again. Returns once every shim has answered or has had its time; dead shims are cleaned
     /// up after in the background.
     pub async fn recover(&self) -> Result<Recovered, RecoverError> {
+        self.recover_sandboxes().await?;
         let (root, state) = (self.shared.config.root.clone(), self.shared.config.state.clone());
         let mut bundles = Vec::new();
         for namespace in bundle::folders(&state)? {

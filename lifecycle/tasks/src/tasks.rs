@@ -23,6 +23,8 @@ pub struct Container {
     pub runtime_options: Option<Any>,
     /// The OCI spec as JSON.
     pub spec: Option<Any>,
+    /// The sandbox it belongs to, whose shim serves it; empty for none.
+    pub sandbox: String,
 }
 
 /// The container records.
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) exchange: Exchange,
     pub(crate) containers: Arc<dyn Containers>,
     registry: Mutex<HashMap<Key, Entry>>,
+    pub(crate) sandboxes: Mutex<crate::sandbox::Registry>,
 }
 
 type Key = (String, String);
@@ -67,8 +70,8 @@ enum Entry {
 impl Tasks {
     pub fn new(config: Config, exchange: Exchange, containers: Arc<dyn Containers>) -> Self {
         let launcher = Launcher::new(config.daemon.clone());
-        let registry = Mutex::default();
-        Tasks { shared: Arc::new(Shared { config, launcher, exchange, containers, registry }) }
+        let (registry, sandboxes) = (Mutex::default(), Mutex::default());
+        Tasks { shared: Arc::new(Shared { config, launcher, exchange, containers, registry, sandboxes }) }
     }
 
     fn registry(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {

@@ -118,9 +118,12 @@ impl SpecFacts {
     /// Reads them from a bundle.
     ///
     /// # Errors
-    /// If `config.json` is absent, too long or no spec.
+    /// If `config.json` is too long or no spec. The bundle of a sandbox may have none.
     pub(crate) fn read(bundle: &Path) -> std::io::Result<SpecFacts> {
-        let file = File::open(bundle.join("config.json"))?;
+        let file = match File::open(bundle.join("config.json")) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(SpecFacts::default()),
+            file => file?,
+        };
         let spec: Spec = serde_json::from_reader(BufReader::new(file.take(MAX_SPEC)))?;
         let namespaces = spec.linux.map(|l| l.namespaces).unwrap_or_default();
         let group = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];

@@ -84,6 +84,7 @@ impl Shim {
         request: CreateTaskRequest,
     ) -> Result<CreateTaskResponse, TaskError> {
         let order = understand(request)?;
+        self.admits()?;
         let id = order.request.id.clone();
         {
             let mut held = self.lock();

@@ -35,7 +35,7 @@ impl Shim {
         Ok(DeleteResponse { pid: exit.pid, exit_status: exit.status, exited_at: exited_at(&exit) })
     }
 
-    fn delete_init(&self, container: &Container) -> Result<Exit, TaskError> {
+    pub(super) fn delete_init(&self, container: &Container) -> Result<Exit, TaskError> {
         let _changing = container.changing();
         let init = &container.init;
         let exit = match init.state() {
@@ -116,8 +116,12 @@ impl Shim {
     }
 
     /// `Task.Shutdown`: ends the program if it holds no container. Clients that are still taking output
-    /// are served to their end first. A container that is only being created does not count: it is given up.
+    /// are served to their end first. A container that is only being created does not count: it is given up. A
+    /// sandbox keeps the program.
     pub(super) fn shutdown(self: &Arc<Self>) -> Result<(), TaskError> {
+        if self.has_sandbox() {
+            return Ok(());
+        }
         {
             let mut held = self.lock();
             if held.ending || held.containers.values().any(Option::is_some) {

@@ -9,6 +9,7 @@ mod exec;
 mod metrics;
 mod process;
 mod query;
+mod sandbox;
 mod service;
 mod signal;
 mod start;
@@ -53,6 +54,8 @@ pub struct Shim {
     events: Events,
     happenings: Mutex<Sender<Happening>>,
     holdings: Mutex<Holdings>,
+    /// Never locked while `holdings` is.
+    sandbox: Mutex<Option<sandbox::Sandbox>>,
     /// A creation is over, well or not.
     settled: Condvar,
 }
@@ -78,6 +81,7 @@ impl Shim {
             events: Events::start(&settings.namespace, settings.events.clone())?,
             happenings: Mutex::new(happenings),
             holdings: Mutex::default(),
+            sandbox: Mutex::default(),
             settled: Condvar::new(),
             settings,
         });

@@ -1,5 +1,5 @@
-//! The ttrpc service: decode, call, encode. `containerd.task.v2.Task` and `v3` have the same methods and
-//! messages.
+//! The ttrpc services: decode, call, encode. `containerd.task.v2.Task` and `v3` have the same methods and
+//! messages; `containerd.runtime.sandbox.v1.Sandbox` is for a shim that holds a sandbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,9 @@ static SLOW: AtomicUsize = AtomicUsize::new(0);
 
 impl Service for Shim {
     fn call(self: &Arc<Self>, service: &str, method: &str, payload: Vec<u8>, responder: Responder) {
+        if service == "containerd.runtime.sandbox.v1.Sandbox" {
+            return self.call_sandbox(method, payload, responder);
+        }
         if !matches!(service, "containerd.task.v3.Task" | "containerd.task.v2.Task") {
             return responder.error(Kind::Unimplemented, format!("service {service}"));
         }
@@ -53,6 +56,21 @@ impl Service for Shim {
 }
 
 impl Shim {
+    fn call_sandbox(self: &Arc<Self>, method: &str, payload: Vec<u8>, responder: Responder) {
+        match method {
+            "CreateSandbox" => self.slow(payload, responder, |shim, r| shim.create_sandbox(&r)),
+            "StartSandbox" => quick(&payload, responder, |r| self.start_sandbox(&r)),
+            "Platform" => quick(&payload, responder, |r| self.platform(&r)),
+            "StopSandbox" => self.slow(payload, responder, |shim, r| shim.stop_sandbox(&r)),
+            "WaitSandbox" => self.wait_sandbox(&payload, responder),
+            "SandboxStatus" => quick(&payload, responder, |r| self.sandbox_status(&r)),
+            "PingSandbox" => quick(&payload, responder, |r| self.ping_sandbox(&r)),
+            "SandboxMetrics" => self.slow(payload, responder, |shim, r| shim.sandbox_metrics(&r)),
+            "ShutdownSandbox" => self.slow(payload, responder, |shim, r| shim.shutdown_sandbox(&r)),
+            _ => responder.error(Kind::Unimplemented, format!("method {method}")),
+        }
+    }
+
     fn wait(&self, payload: &[u8], responder: Responder) {
         let request = wharf_containerd::containerd::task::v3::WaitRequest::decode(payload);
         let process = request

@@ -31,12 +31,25 @@ fn runtime() -> String {
 pub struct Bundle {
     pub id: String,
     dir: tempfile::TempDir,
+    /// The folder of shim sockets.
+    sockets: PathBuf,
 }
 
 impl Bundle {
     /// A bundle whose init runs busybox with these arguments.
     pub fn new(name: &str, args: &[&str]) -> Bundle {
         Bundle::make(name, process(args))
+    }
+
+    /// A bundle of a container that says it belongs to the other's group.
+    pub fn grouped(name: &str, args: &[&str], of: &Bundle) -> Bundle {
+        let mut bundle = Bundle::new(name, args);
+        bundle.sockets = of.sockets.clone();
+        let path = bundle.path().join("config.json");
+        let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        spec["annotations"] = serde_json::json!({"io.kubernetes.cri.sandbox-id": of.id});
+        std::fs::write(path, spec.to_string()).unwrap();
+        bundle
     }
 
     /// The same, on a terminal.
@@ -49,7 +62,8 @@ impl Bundle {
     fn make(name: &str, process: serde_json::Value) -> Bundle {
         assert!(rustix::process::geteuid().is_root(), "this test runs containers: run it as root");
         let id = format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let bundle = Bundle { dir: tempfile::tempdir().unwrap(), id };
+        let dir = tempfile::tempdir().unwrap();
+        let bundle = Bundle { sockets: dir.path().join("s"), dir, id };
         let bin = bundle.path().join("rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
         for dir in ["proc", "dev", "sys", "tmp"] {
@@ -124,7 +138,7 @@ impl Bundle {
             instance_id: self.id.clone(),
             namespace: "test".into(),
             containerd_grpc_address: "/none".into(),
-            socket_dir: Some(self.dir().join("s").to_str().unwrap().to_owned()),
+            socket_dir: Some(self.sockets.to_str().unwrap().to_owned()),
             ..BootstrapParams::default()
         };
         let mut child = self.command("start").spawn().unwrap();
@@ -136,7 +150,8 @@ impl Bundle {
     pub fn connect(&self) -> Shim {
         let address = std::fs::read_to_string(self.path().join("address")).unwrap();
         let socket = PathBuf::from(address.strip_prefix("unix://").unwrap());
-        let pid = std::fs::read_to_string(self.path().join("shim.pid")).unwrap().parse().unwrap();
+        // one that joined another's shim has none of its own
+        let pid = std::fs::read_to_string(self.path().join("shim.pid")).map_or(0, |pid| pid.parse().unwrap());
         Shim { client: Client::connect(&socket, Some(TIMEOUT)).unwrap(), socket, pid }
     }
 
@@ -180,6 +195,14 @@ impl Shim {
         request: &Q,
     ) -> Result<A, CallError> {
         self.client.call(SERVICE, method, request)
+    }
+
+    pub fn call_sandbox<Q: Message, A: Message + Default>(
+        &mut self,
+        method: &str,
+        request: &Q,
+    ) -> Result<A, CallError> {
+        self.client.call("containerd.runtime.sandbox.v1.Sandbox", method, request)
     }
 
     pub fn delete(&mut self, id: &str, exec_id: &str) -> DeleteResponse {
