@@ -4,9 +4,9 @@
 //! entry replaces is removed first, so that nothing is ever written through what an earlier entry planted.
 
 pub(crate) mod attributes;
-mod directories;
+pub(crate) mod directories;
 pub(crate) mod lower;
-mod path;
+pub(crate) mod path;
 mod pending;
 
 use std::collections::BTreeSet;
@@ -100,11 +100,7 @@ const MAX_KEPT: usize = 64 << 20;
 
 impl Extractor {
     /// Where an entry's parent is not in the target, it takes owner, mode and attributes from the layers below.
-    pub(crate) fn new(
-        target: BorrowedFd<'_>,
-        below: Below<'_>,
-        whiteouts: Whiteouts,
-    ) -> Result<Self, Errno> {
+    pub(crate) fn new(target: BorrowedFd<'_>, below: Below<'_>, whiteouts: Whiteouts) -> Result<Self, Errno> {
         let directories = Directories::new(target, below, whiteouts)?;
         let was_empty = names(&directories.open_to_read(&EntryPath::root())?)?.is_empty();
         let tracks = whiteouts == Whiteouts::Remove && !was_empty;
@@ -366,7 +362,7 @@ impl Extractor {
             Err(Errno::NOENT) => {
                 let found = lower::find(&self.directories.lower, target).ok_or(Errno::NOENT)?;
                 let from = self.directories.make(parent)?;
-                pending::copy_up(&found, from.as_fd(), name)?;
+                found.copy_to(from.as_fd(), name)?;
                 let stat = rustix::fs::statat(&*from, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 Ok((from, stat))
             }

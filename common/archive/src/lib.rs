@@ -6,12 +6,14 @@
 
 mod apply;
 mod compression;
+mod copy;
 mod extract;
 mod tar;
 mod tree;
 
 pub use apply::{Applied, ApplyError, Limits, apply, apply_early};
 pub use compression::{Compression, CompressionError, Decompressor};
+pub use copy::copy_tree;
 pub use extract::{ExtractError, Pending, Whiteouts};
 pub use tar::{Entry, EntryKind, TarError, TarReader};
 pub use tree::{TreeUsage, remove_tree, tree_usage};

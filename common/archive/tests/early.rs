@@ -89,9 +89,11 @@ fn root_a_link_to_what_no_layer_has_is_refused() {
     std::fs::create_dir(hiding.path().join("a")).unwrap();
     rustix::fs::lsetxattr(hiding.path().join("a"), "trusted.overlay.opaque", b"y", XattrFlags::empty())
         .unwrap();
-    for (target, layers) in
-        [("a/none", vec![lower.path()]), ("a", vec![lower.path()]), ("a/data", vec![hiding.path(), lower.path()])]
-    {
+    for (target, layers) in [
+        ("a/none", vec![lower.path()]),
+        ("a", vec![lower.path()]),
+        ("a/data", vec![hiding.path(), lower.path()]),
+    ] {
         let archive = Archive::new().hardlink("x", target).finish();
         let early = Place::new().apply_then_resolve(&archive, &layers);
         let known = Place::new().apply_on(&archive, OVERLAY, &layers, Limits::default());

@@ -16,6 +16,12 @@ pub enum SnapshotError {
     Committed(String),
     #[error("the directory {} holds characters that overlay mounts cannot say: {reason}", path.display())]
     Root { path: PathBuf, reason: &'static str },
+    #[error(
+        "label {label} {text:?} is no mapping <container id>:<host id>:<size>,… with the root user: invalid argument"
+    )]
+    Mapping { label: &'static str, text: String },
+    #[error("snapshot {0:?} holds a copy of its parent and cannot be given another: failed precondition")]
+    Rebase(String),
 }
 
 impl SnapshotError {
@@ -28,7 +34,8 @@ impl SnapshotError {
                 kind => kind,
             },
             SnapshotError::Committed(_) => Kind::FailedPrecondition,
-            SnapshotError::Root { .. } => Kind::InvalidArgument,
+            SnapshotError::Rebase(_) => Kind::FailedPrecondition,
+            SnapshotError::Root { .. } | SnapshotError::Mapping { .. } => Kind::InvalidArgument,
         }
     }
 

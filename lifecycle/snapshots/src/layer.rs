@@ -12,6 +12,7 @@ use wharf_failpoints::{Point, check};
 use wharf_kinds::Kind;
 use wharf_vocab::Algorithm;
 
+use crate::error::SnapshotError;
 use crate::mount::Mount;
 
 /// Why a layer was not applied. The snapshot is to be removed.
@@ -25,6 +26,10 @@ pub enum LayerError {
     Apply(#[from] ApplyError),
     #[error("flush {path}: {source}")]
     Sync { path: String, source: io::Error },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("the layer was not unpacked: failed precondition")]
+    NotUnpacked,
 }
 
 impl LayerError {
@@ -33,6 +38,8 @@ impl LayerError {
             LayerError::Mounts(_) => Kind::Unimplemented,
             LayerError::Open { source, .. } | LayerError::Sync { source, .. } => Kind::of_io(source),
             LayerError::Apply(e) => e.kind(),
+            LayerError::Snapshot(e) => e.kind(),
+            LayerError::NotUnpacked => Kind::FailedPrecondition,
         }
     }
 }
@@ -54,11 +61,6 @@ pub fn apply_layer(
     sync: bool,
 ) -> Result<Applied, LayerError> {
     let target = plan(mounts)?;
-    let open = |path: &str| -> Result<OwnedFd, LayerError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, path, flags, Mode::empty())
-            .map_err(|e| LayerError::Open { path: path.into(), source: e.into() })
-    };
     let directory = open(target.directory)?;
     let lower = target.lower.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let lower: Vec<_> = lower.iter().map(AsFd::as_fd).collect();
@@ -70,6 +72,12 @@ pub fn apply_layer(
             .map_err(|e| LayerError::Sync { path: target.directory.into(), source: e.into() })?;
     }
     Ok(applied)
+}
+
+pub(crate) fn open(path: &str) -> Result<OwnedFd, LayerError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty())
+        .map_err(|e| LayerError::Open { path: path.into(), source: e.into() })
 }
 
 fn plan(mounts: &[Mount]) -> Result<Target<'_>, LayerError> {

@@ -1,18 +1,23 @@
-//! Snapshots: layered root filesystems on overlayfs, and unpacking layers into them.
+//! Snapshots: layered root filesystems on overlayfs or as whole copies, and unpacking layers into them.
 //!
 //! A snapshot is active (writable), a view (read-only) or committed. Only committed ones are parents. A directory is
 //! made before its record and removed after it, so whatever has no record is garbage.
 
+mod backend;
 mod error;
+mod flush;
 mod layer;
+mod mapping;
 mod mount;
-mod overlay;
 mod snapshotter;
+mod unpack;
 
 pub use error::SnapshotError;
 pub use layer::{LayerError, apply_layer};
 pub use mount::Mount;
-pub use snapshotter::{OVERLAYFS, Snapshotter};
+pub use snapshotter::{NATIVE, OVERLAYFS, Snapshotter};
+pub use unpack::Layer;
+pub use wharf_archive::{Applied, Limits};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@ use wharf_vocab::{Algorithm, Digest, Labels};
 
 use super::*;
 
+mod contracts;
+
 struct Place {
     dir: tempfile::TempDir,
     snapshotter: Snapshotter,
@@ -16,6 +18,25 @@ fn open(root: &Path) -> (Snapshotter, Metadata) {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let metadata = Metadata::open(root).unwrap();
     (Snapshotter::open(&root.join("s"), metadata.clone()).unwrap(), metadata)
+}
+
+/// What every kind of snapshotter promises.
+macro_rules! contract {
+    ($($name:ident,)*) => {
+        mod overlay_contract {
+            $(#[test] fn $name() { super::contracts::$name(super::place()); })*
+        }
+        mod native_contract {
+            $(#[test] fn $name() { super::contracts::$name(super::native()); })*
+        }
+    };
+}
+
+fn native() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let metadata = Metadata::open(dir.path()).unwrap();
+    let snapshotter = Snapshotter::open_native(&dir.path().join("s"), metadata.clone()).unwrap();
+    Place { dir, snapshotter, metadata }
 }
 
 fn place() -> Place {
@@ -76,73 +97,6 @@ fn root_mounts_are_containerds() {
 }
 
 #[test]
-fn root_only_committed_snapshots_are_parents() {
-    let p = place();
-    p.prepare("a", "").unwrap();
-    assert_eq!(kind(p.prepare("b", "a")), Kind::InvalidArgument);
-    assert_eq!(kind(p.prepare("b", "absent")), Kind::NotFound);
-    assert_eq!(p.directories().len(), 1, "what was refused left nothing");
-}
-
-#[test]
-fn root_a_committed_snapshot_cannot_be_committed_again_nor_mounted() {
-    let p = place();
-    p.prepare("a", "").unwrap();
-    p.commit("c", "a").unwrap();
-    assert_eq!(kind(p.commit("d", "c")), Kind::FailedPrecondition);
-    assert_eq!(kind(p.commit("d", "a")), Kind::NotFound);
-    assert_eq!(kind(p.snapshotter.mounts(&scope(), "c")), Kind::FailedPrecondition);
-    let view = p.snapshotter.view(&scope(), "v", "c", Labels::new());
-    view.unwrap();
-    assert_eq!(kind(p.commit("d", "v")), Kind::FailedPrecondition);
-}
-
-#[test]
-fn root_names_in_use_are_refused() {
-    let p = place();
-    p.prepare("a", "").unwrap();
-    assert_eq!(p.prepare("a", "").unwrap_err().to_string(), "snapshot \"a\": already exists");
-    p.commit("c", "a").unwrap();
-    p.prepare("b", "").unwrap();
-    assert_eq!(kind(p.commit("c", "b")), Kind::AlreadyExists);
-    assert_eq!(
-        p.snapshotter.stat(&scope(), "b").unwrap().record.kind,
-        SnapshotKind::Active,
-        "b is still there"
-    );
-    let target = Labels::from([("containerd.io/snapshot.ref".into(), "c".into())]);
-    let error = p.snapshotter.prepare(&scope(), "new", "", target).unwrap_err();
-    assert_eq!(error.to_string(), "target snapshot \"c\": already exists");
-    p.snapshotter.prepare(&Scope::new("other", None), "a", "", Labels::new()).unwrap();
-}
-
-#[test]
-fn root_a_snapshot_with_children_is_not_removed() {
-    let p = place();
-    p.prepare("a", "").unwrap();
-    p.commit("c", "a").unwrap();
-    p.prepare("b", "c").unwrap();
-    let error = p.snapshotter.remove(&scope(), "c").unwrap_err();
-    assert_eq!(error.to_string(), "cannot remove snapshot with child: failed precondition");
-    p.snapshotter.remove(&scope(), "b").unwrap();
-    p.snapshotter.remove(&scope(), "c").unwrap();
-    assert_eq!(kind(p.snapshotter.remove(&scope(), "c")), Kind::NotFound);
-    assert!(p.directories().is_empty());
-}
-
-#[test]
-fn root_commit_moves_the_place_among_the_children() {
-    let p = place();
-    p.prepare("a", "").unwrap();
-    p.commit("c", "a").unwrap();
-    p.prepare("b", "c").unwrap();
-    p.commit("d", "b").unwrap();
-    assert_eq!(kind(p.snapshotter.remove(&scope(), "c")), Kind::FailedPrecondition);
-    p.snapshotter.remove(&scope(), "d").unwrap();
-    p.snapshotter.remove(&scope(), "c").unwrap();
-}
-
-#[test]
 fn root_a_parent_can_be_given_at_commit() {
     let p = place();
     p.prepare("a", "").unwrap();
@@ -196,20 +150,6 @@ fn root_the_root_of_a_layer_looks_like_its_parents() {
 }
 
 #[test]
-fn root_usage_counts_what_a_layer_adds() {
-    let p = place();
-    let mounts = p.prepare("a", "").unwrap();
-    let empty = p.snapshotter.usage(&scope(), "a").unwrap();
-    assert_eq!(empty.inodes, 1);
-    std::fs::write(Path::new(&mounts[0].source).join("f"), vec![1; 100_000]).unwrap();
-    p.commit("c", "a").unwrap();
-    let usage = p.snapshotter.usage(&scope(), "c").unwrap();
-    assert_eq!(usage.inodes, 2);
-    assert!(usage.size >= 100_000);
-    assert_eq!(p.snapshotter.usage(&scope(), "c").unwrap(), usage);
-}
-
-#[test]
 fn root_a_start_sweeps_what_has_no_record_and_reuses_no_number() {
     let p = place();
     p.prepare("a", "").unwrap();
@@ -225,44 +165,6 @@ fn root_a_start_sweeps_what_has_no_record_and_reuses_no_number() {
     assert_eq!(p.directories(), [p.dir.path().join("s/1")]);
     let mounts = p.prepare("c", "").unwrap();
     assert!(mounts[0].source.ends_with("/s/10/fs"), "{}", mounts[0].source);
-}
-
-#[test]
-fn root_a_layer_is_applied_and_a_bad_one_is_no_layer() {
-    let p = place();
-    let mounts = p.prepare("a", "").unwrap();
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(2);
-    header.set_mode(0o644);
-    builder.append_data(&mut header, "dir/file", &b"hi"[..]).unwrap();
-    let layer = builder.into_inner().unwrap();
-    let applied = apply_layer(layer.as_slice(), &mounts, Algorithm::Sha256, true).unwrap();
-    assert_eq!(applied.uncompressed.0, Digest::sha256(&layer));
-    assert_eq!(std::fs::read_to_string(Path::new(&mounts[0].source).join("dir/file")).unwrap(), "hi");
-    let error = apply_layer(&layer[..513], &mounts, Algorithm::Sha256, false).unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
-    assert_eq!(p.snapshotter.stat(&scope(), "a").unwrap().record.kind, SnapshotKind::Active);
-}
-
-#[test]
-fn root_leases_hold_snapshots_and_their_parents() {
-    let p = place();
-    p.metadata.leases().create(&scope(), "l", Labels::new()).unwrap();
-    let leased = Scope::new("default", Some("l".into()));
-    p.snapshotter.prepare(&leased, "a", "", Labels::new()).unwrap();
-    p.snapshotter.commit(&leased, "c", "a", "", Labels::new()).unwrap();
-    p.prepare("loose", "c").unwrap();
-    let stores: Vec<std::sync::Arc<dyn lifecycle_metadata::Reclaim>> =
-        vec![std::sync::Arc::new(p.snapshotter.clone())];
-    let collector = lifecycle_metadata::Collector::start(p.metadata.clone(), stores, |_| ()).unwrap();
-    collector.collect().unwrap();
-    let names: Vec<_> = p.snapshotter.list(&scope(), &[]).unwrap().into_iter().map(|i| i.name).collect();
-    assert_eq!(names, ["c"]);
-    assert_eq!(p.directories().len(), 1);
-    p.metadata.leases().delete(&scope(), "l").unwrap();
-    collector.collect().unwrap();
-    assert!(p.directories().is_empty());
 }
 
 #[test]
@@ -286,4 +188,73 @@ fn root_many_at_once_leave_no_trace() {
         }
     });
     assert_eq!(p.directories().len(), 1);
+}
+
+contract! {
+    root_only_committed_snapshots_are_parents,
+    root_a_committed_snapshot_cannot_be_committed_again_nor_mounted,
+    root_names_in_use_are_refused,
+    root_a_snapshot_with_children_is_not_removed,
+    root_commit_moves_the_place_among_the_children,
+    root_usage_counts_what_a_layer_adds,
+    root_a_layer_is_applied_and_a_bad_one_is_no_layer,
+    root_leases_hold_snapshots_and_their_parents,
+    root_children_show_what_their_parents_hold_and_keep_to_themselves,
+    root_labels_are_updated_and_filtered,
+    root_a_streamed_layer_is_committed_or_goes_away,
+}
+
+#[test]
+fn root_layers_of_an_image_are_unpacked_in_any_order() {
+    let p = place();
+    let archive = |add: &dyn Fn(&mut tar::Builder<Vec<u8>>)| {
+        let mut builder = tar::Builder::new(Vec::new());
+        add(&mut builder);
+        builder.into_inner().unwrap()
+    };
+    let header = |kind| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(0);
+        header
+    };
+    let lower = archive(&|b| {
+        let mut h = header(tar::EntryType::Regular);
+        h.set_size(5);
+        b.append_data(&mut h, "a/file", &b"below"[..]).unwrap();
+    });
+    let upper = archive(&|b| {
+        b.append_link(&mut header(tar::EntryType::Link), "a/again", "a/file").unwrap();
+        b.append_data(&mut header(tar::EntryType::Regular), "b/.wh.gone", &b""[..]).unwrap();
+    });
+    let begin = |key| p.snapshotter.begin_layer(&scope(), key, "", Labels::new()).unwrap();
+    let (mut first, mut second) = (begin("l1"), begin("l2"));
+    second.unpack(upper.as_slice(), Algorithm::Sha256, Limits::default()).unwrap();
+    first.unpack(lower.as_slice(), Algorithm::Sha256, Limits::default()).unwrap();
+    first.commit("c1", "", Labels::new()).unwrap();
+    second.commit("c2", "c1", Labels::new()).unwrap();
+    let mounts = p.prepare("rw", "c2").unwrap();
+    let top = mounts[0].option("lowerdir").unwrap().split(':').next().unwrap().to_owned();
+    assert_eq!(std::fs::read_to_string(Path::new(&top).join("a/again")).unwrap(), "below");
+    let gone = std::fs::symlink_metadata(Path::new(&top).join("b/gone")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::rdev(&gone), 0, "a mark for the overlay, not a removal");
+}
+
+#[test]
+fn root_mapped_snapshots_belong_to_the_mapped_root_and_say_so() {
+    let p = place();
+    let labels = Labels::from([
+        ("containerd.io/snapshot/uidmapping".into(), "0:100000:65536".into()),
+        ("containerd.io/snapshot/gidmapping".into(), "0:200000:65536".into()),
+    ]);
+    let mounts = p.snapshotter.prepare(&scope(), "a", "", labels.clone()).unwrap();
+    let meta = std::fs::metadata(&mounts[0].source).unwrap();
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!((meta.uid(), meta.gid()), (100_000, 200_000));
+    assert_eq!(mounts[0].option("uidmap"), Some("0:100000:65536"));
+    assert_eq!(p.snapshotter.mounts(&scope(), "a").unwrap(), mounts);
+    let bad = Labels::from([("containerd.io/snapshot/uidmapping".into(), "zero".into())]);
+    let refused = p.snapshotter.prepare(&scope(), "b", "", bad);
+    assert_eq!(kind(refused), Kind::InvalidArgument);
 }

@@ -89,13 +89,22 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Gives `to` the owner, mode and attributes of a directory of a lower layer.
-pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+/// Gives `to` the owner, mode, attributes and time of something in a lower layer, without overlay's marks.
+pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+    copy_where(from, to, is_allowed)
+}
+
+/// The same with whatever attributes there are.
+pub(crate) fn copy_exactly(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+    copy_where(from, to, |_| true)
+}
+
+fn copy_where(from: &OwnedFd, to: &OwnedFd, wanted: fn(&[u8]) -> bool) -> Result<(), Errno> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     for name in attribute_names(from.as_fd())? {
-        if !is_allowed(&name) {
+        if !wanted(&name) {
             continue;
         }
         let mut value = vec![0; 64 << 10];

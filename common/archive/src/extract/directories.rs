@@ -28,11 +28,7 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    pub(super) fn new(
-        root: BorrowedFd<'_>,
-        below: Below<'_>,
-        whiteouts: Whiteouts,
-    ) -> Result<Self, Errno> {
+    pub(super) fn new(root: BorrowedFd<'_>, below: Below<'_>, whiteouts: Whiteouts) -> Result<Self, Errno> {
         let root = Rc::new(rustix::io::fcntl_dupfd_cloexec(root, 0)?);
         let (lower, pending) = match below {
             Below::Known(lower) => (pending::own(lower)?, None),
@@ -163,7 +159,7 @@ fn open_child(parent: &OwnedFd, name: &CString) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
-pub(super) fn resolve(
+pub(crate) fn resolve(
     root: BorrowedFd<'_>,
     path: &EntryPath,
     access: OFlags,

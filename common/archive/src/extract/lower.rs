@@ -11,7 +11,7 @@ use super::attributes;
 use super::path::EntryPath;
 
 /// Something other than a directory in a lower layer.
-pub(super) struct Found {
+pub(crate) struct Found {
     parent: OwnedFd,
     name: CString,
     pub(super) stat: Stat,
@@ -52,8 +52,13 @@ pub(super) fn directory(lower: &[OwnedFd], path: &EntryPath) -> Option<OwnedFd> 
 }
 
 enum Descent {
-    Here { directory: OwnedFd, opaque: bool },
-    Absent { opaque: bool },
+    Here {
+        directory: OwnedFd,
+        opaque: bool,
+    },
+    Absent {
+        opaque: bool,
+    },
     /// A whiteout, a file or a link on the way.
     Hidden,
 }
@@ -84,6 +89,21 @@ pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
 }
 
 impl Found {
+    /// What `stat` was of, under this name.
+    pub(crate) fn new(parent: OwnedFd, name: CString, stat: Stat) -> Self {
+        Found { parent, name, stat }
+    }
+
+    /// A copy under a name that is free.
+    pub(crate) fn copy_to(&self, parent: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
+        if FileType::from_raw_mode(self.stat.st_mode) != FileType::RegularFile {
+            return self.copy_special(parent, name);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
+        self.copy_data(&fd)
+    }
+
     /// Data and attributes of a regular file into an empty one.
     pub(super) fn copy_data(&self, to: &OwnedFd) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::directories::resolve;
-use super::lower::{self, Found};
+use super::lower;
 use super::path::EntryPath;
 use super::{ExtractError, MAX_KEPT, attributes, shown};
 use crate::tree::remove_tree;
@@ -88,7 +88,9 @@ impl Pending {
             let Some(path) = EntryPath::parse(path) else { continue };
             let Some(below) = lower::directory(&lower, &path) else { continue };
             // it may have been replaced since
-            let Ok(here) = resolve(target, &path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS) else { continue };
+            let Ok(here) = resolve(target, &path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS) else {
+                continue;
+            };
             attributes::copy(&below, &here).map_err(|e| failed("copy the attributes of", &path, e))?;
         }
         if let (false, Some(nearest)) = (self.root_listed, lower.first()) {
@@ -163,14 +165,4 @@ pub(super) fn make_placeholder(parent: BorrowedFd<'_>, name: &CString) -> Result
 /// The number of an inode that the archive removed may come back with another file: the mark tells them apart.
 fn is_placeholder(stat: &Stat) -> bool {
     stat.st_size == 0 && (stat.st_mtime as i64, stat.st_mtime_nsec as u32) == PLACEHOLDER_TIME
-}
-
-/// Copies a lower layer's file up, as overlay does before it links it.
-pub(super) fn copy_up(found: &Found, parent: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
-    if FileType::from_raw_mode(found.stat.st_mode) != FileType::RegularFile {
-        return found.copy_special(parent, name);
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
-    found.copy_data(&fd)
 }

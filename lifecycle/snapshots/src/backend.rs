@@ -1,4 +1,4 @@
-//! Directories of snapshots and the overlay mounts over them.
+//! Directories of snapshots and the mounts over them, for each way of layering.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -9,27 +9,39 @@ use std::path::{Path, PathBuf};
 use lifecycle_metadata::{SnapshotKind, Usage};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use wharf_archive::{remove_tree, tree_usage};
+use wharf_archive::{copy_tree, remove_tree, tree_usage};
 
 use crate::error::SnapshotError;
+use crate::mapping::IdMapping;
 use crate::mount::Mount;
 
 /// The prefix of directories whose removal has begun.
 const REMOVING: &str = "removing-";
 
-/// `<root>/<number>/{fs,work}`: a layer, and overlay's own working directory for active ones.
-#[derive(Debug)]
-pub(crate) struct Overlay {
-    root: PathBuf,
-    /// In a user namespace overlay keeps its marks under `user.`.
-    userxattr: bool,
-    /// The kernel has the `index` feature, which must be off: layers are shared by many mounts.
-    has_index: bool,
+/// How a snapshot comes to show what its parents hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The kernel lays the directories over each other.
+    Overlay {
+        /// In a user namespace overlay keeps its marks under `user.`.
+        userxattr: bool,
+        /// The kernel has the `index` feature, which must be off: layers are shared by many mounts.
+        has_index: bool,
+    },
+    /// Each snapshot is a whole copy.
+    Native,
 }
 
-impl Overlay {
+/// `<root>/<number>/{fs,work}`: a layer, and overlay's own working directory for active ones.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    root: PathBuf,
+    form: Form,
+}
+
+impl Backend {
     /// Makes the directory if it is not there, and looks what the kernel and the file system can do.
-    pub(crate) fn open(root: &Path) -> Result<Self, SnapshotError> {
+    pub(crate) fn overlay(root: &Path) -> Result<Self, SnapshotError> {
         let text = root.to_str().filter(|text| !text.contains([':', ',', '\\']));
         if text.is_none() {
             return Err(SnapshotError::Root {
@@ -37,17 +49,36 @@ impl Overlay {
                 reason: "no colon, comma or backslash, UTF-8",
             });
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .map_err(SnapshotError::io("create", root))?;
+        make_root(root)?;
         let directory = File::open(root).map_err(SnapshotError::io("open", root))?;
         let probe = rustix::fs::fsetxattr(&directory, c"trusted.overlay.wharf", b"y", XattrFlags::empty());
         let userxattr = probe == Err(Errno::PERM);
         let _ = rustix::fs::fremovexattr(&directory, c"trusted.overlay.wharf");
         let has_index = Path::new("/sys/module/overlay/parameters/index").exists();
-        Ok(Overlay { root: root.into(), userxattr, has_index })
+        Ok(Backend { root: root.into(), form: Form::Overlay { userxattr, has_index } })
+    }
+
+    /// Copies of whole directories.
+    pub(crate) fn native(root: &Path) -> Result<Self, SnapshotError> {
+        make_root(root)?;
+        Ok(Backend { root: root.into(), form: Form::Native })
+    }
+
+    /// Whether a layer means the same whatever lies below it.
+    pub(crate) fn layers_stand_alone(&self) -> bool {
+        matches!(self.form, Form::Overlay { .. })
+    }
+
+    /// Where overlay keeps its marks; `None` where there are none.
+    pub(crate) fn userxattr(&self) -> Option<bool> {
+        match self.form {
+            Form::Overlay { userxattr, .. } => Some(userxattr),
+            Form::Native => None,
+        }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(crate) fn layer(&self, id: u64) -> PathBuf {
@@ -64,6 +95,7 @@ impl Overlay {
         id: u64,
         kind: SnapshotKind,
         parent: Option<u64>,
+        mapping: Option<&IdMapping>,
     ) -> Result<(), SnapshotError> {
         let directory = self.directory(id);
         let make = |path: &Path, mode| {
@@ -73,12 +105,27 @@ impl Overlay {
         let layer = self.layer(id);
         make(&layer, 0o755)?;
         let mut mode = 0o755;
+        if self.form == Form::Native {
+            if let Some(parent) = parent.filter(|_| kind == SnapshotKind::Active) {
+                let below = self.layer(parent);
+                let open = |path: &Path| File::open(path).map_err(SnapshotError::io("open", path));
+                copy_tree(open(&below)?.as_fd(), open(&layer)?.as_fd())
+                    .map_err(SnapshotError::io("copy", &below))?;
+            }
+            return fs::set_permissions(&directory, fs::Permissions::from_mode(0o711))
+                .map_err(SnapshotError::io("set the mode of", &directory));
+        }
         if let Some(parent) = parent {
             let below = self.layer(parent);
             let meta = fs::symlink_metadata(&below).map_err(SnapshotError::io("look at", below))?;
             std::os::unix::fs::chown(&layer, Some(meta.uid()), Some(meta.gid()))
                 .map_err(SnapshotError::io("change the owner of", &layer))?;
             mode = meta.mode() & 0o7777;
+        }
+        if let Some(mapping) = mapping {
+            // the mapped root user owns the root, whatever the parent's owner
+            std::os::unix::fs::chown(&layer, mapping.root_user(), mapping.root_group())
+                .map_err(SnapshotError::io("change the owner of", &layer))?;
         }
         fs::set_permissions(&layer, fs::Permissions::from_mode(mode))
             .map_err(SnapshotError::io("set the mode of", &layer))?;
@@ -91,15 +138,31 @@ impl Overlay {
     }
 
     /// What to mount to see the snapshot. `ancestors` are the layers below, the nearest first.
-    pub(crate) fn mounts(&self, id: u64, kind: SnapshotKind, ancestors: &[u64]) -> Vec<Mount> {
+    pub(crate) fn mounts(
+        &self,
+        id: u64,
+        kind: SnapshotKind,
+        ancestors: &[u64],
+        mapping: Option<&IdMapping>,
+    ) -> Vec<Mount> {
         let shown = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut options = Vec::new();
+        if let (Some(mapping), Form::Overlay { .. }) = (mapping, self.form) {
+            options.extend(mapping.options());
+        }
         let bind = |layer: u64, access: &str| Mount {
             kind: "bind".into(),
             source: shown(self.layer(layer)),
             target: String::new(),
-            options: vec![access.into(), "rbind".into()],
+            options: [options.clone(), vec![access.into(), "rbind".into()]].concat(),
         };
-        let mut options = Vec::new();
+        let Form::Overlay { userxattr, has_index } = self.form else {
+            return match (kind, ancestors.first()) {
+                (SnapshotKind::View, Some(&parent)) => vec![bind(parent, "ro")],
+                (SnapshotKind::View, None) => vec![bind(id, "ro")],
+                _ => vec![bind(id, "rw")],
+            };
+        };
         match (kind, ancestors) {
             (SnapshotKind::Active, []) => return vec![bind(id, "rw")],
             (_, []) => return vec![bind(id, "ro")],
@@ -112,10 +175,10 @@ impl Overlay {
         }
         let lower: Vec<String> = ancestors.iter().map(|&layer| shown(self.layer(layer))).collect();
         options.push(format!("lowerdir={}", lower.join(":")));
-        if self.has_index {
+        if has_index {
             options.push("index=off".into());
         }
-        if self.userxattr {
+        if userxattr {
             options.push("userxattr".into());
         }
         vec![Mount { kind: "overlay".into(), source: "overlay".into(), target: String::new(), options }]
@@ -170,4 +233,8 @@ impl Overlay {
         };
         list().map_err(SnapshotError::io("list", &self.root))
     }
+}
+
+fn make_root(root: &Path) -> Result<(), SnapshotError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(SnapshotError::io("create", root))
 }
