@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use wharf_kinds::Kind;
 
+use crate::systemd::SystemdError;
+
 /// A failed act on a cgroup, with the file or the field it failed on.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -42,7 +44,10 @@ pub enum CgroupError {
         /// Why.
         reason: &'static str,
     },
-    /// `--systemd-cgroup` on a machine or in a build without that driver.
+    /// systemd did not do what it was asked to.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
+    /// `--systemd-cgroup` on a machine without systemd.
     #[error("systemd cgroup manager is not available: {0}")]
     SystemdUnavailable(&'static str),
     /// A limit for a controller that this machine or this container does not have.
@@ -108,6 +113,7 @@ impl CgroupError {
             CgroupError::NotMounted(_)
             | CgroupError::MissingController { .. }
             | CgroupError::NoCgroup { .. } => Kind::FailedPrecondition,
+            CgroupError::Systemd(error) => error.kind(),
             CgroupError::SystemdUnavailable(_) => Kind::Unimplemented,
             CgroupError::BadPath { .. } | CgroupError::Invalid { .. } => Kind::InvalidArgument,
             CgroupError::Io { source, .. } => Kind::of_io(source),

@@ -20,6 +20,7 @@ pub mod limits;
 mod oom;
 mod plan;
 pub mod stats;
+pub mod systemd;
 
 pub use cgroup::{Cgroup, Joiner};
 pub use error::CgroupError;

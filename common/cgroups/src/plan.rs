@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::CgroupError;
 use crate::hierarchy::{Hierarchies, own_below_mount, own_is_there};
 use crate::lexical::clean;
+use crate::systemd::{self, Unit, Whose, expand_slice};
+
+/// There while systemd is the first process (sd_booted(3)).
+const SYSTEMD_RUNS: &str = "/run/systemd/system";
 
 /// Who makes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub struct Plan {
     /// As long as the list of hierarchies and in its order; components below the mount point.
     pub(crate) below: Vec<Vec<String>>,
     paths: Paths,
+    unit: Option<Unit>,
 }
 
 impl Plan {
@@ -40,8 +45,7 @@ impl Plan {
     /// children). With [`Driver::Systemd`] the path has the form `slice:prefix:name`.
     pub fn new(h: &Hierarchies, driver: Driver, path: Option<&Path>, id: &str) -> Result<Plan, CgroupError> {
         if driver == Driver::Systemd {
-            SystemdName::parse(path, id)?;
-            return Err(CgroupError::SystemdUnavailable(systemd_missing(Path::new("/run/systemd/system"))));
+            return Plan::of_unit(h, SystemdName::parse(path, id)?);
         }
         let given = path.and_then(Path::to_str).map_or_else(
             || if path.is_some() { Err(()) } else { Ok(None) },
@@ -71,14 +75,45 @@ impl Plan {
                 source,
             })?,
         };
-        let mut below = Vec::with_capacity(h.all().len());
-        let mut paths = Paths::default();
-        for hierarchy in h.all() {
+        let below = h.all().iter().map(|hierarchy| {
             let mut parts = if absolute { Vec::new() } else { own_below_mount(hierarchy, &mountinfo) };
             if hierarchy.is_v2() {
                 parts.pop();
             }
             parts.extend(inner.iter().map(|s| (*s).to_owned()));
+            parts
+        });
+        Ok(Plan::with(h, below.collect(), None))
+    }
+
+    /// The directories that systemd gives a unit.
+    fn of_unit(h: &Hierarchies, name: SystemdName) -> Result<Plan, CgroupError> {
+        let manager = Whose::caller();
+        let slice = match (name.slice.is_empty(), manager) {
+            (false, _) => name.slice,
+            (true, Whose::System) => "system.slice".to_owned(),
+            (true, Whose::User) => "user.slice".to_owned(),
+        };
+        let slices = expand_slice(&slice).ok_or_else(|| CgroupError::BadPath {
+            path: slice.clone(),
+            reason: "it is not the name of a slice, such as system.slice or a-b.slice",
+        })?;
+        if !Path::new(SYSTEMD_RUNS).is_dir() {
+            return Err(CgroupError::SystemdUnavailable(
+                "systemd does not run here (/run/systemd/system is missing); use the cgroupfs manager",
+            ));
+        }
+        let root = systemd::root(manager)?;
+        let mut parts: Vec<String> = clean(&root).into_iter().map(str::to_owned).collect();
+        parts.extend(slices);
+        parts.push(name.unit.clone());
+        let below = h.all().iter().map(|_| parts.clone()).collect();
+        Ok(Plan::with(h, below, Some(Unit { name: name.unit, slice, manager })))
+    }
+
+    fn with(h: &Hierarchies, below: Vec<Vec<String>>, unit: Option<Unit>) -> Plan {
+        let mut paths = Paths::default();
+        for (hierarchy, parts) in h.all().iter().zip(&below) {
             let directory: PathBuf =
                 std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
             for controller in &hierarchy.controllers {
@@ -87,9 +122,13 @@ impl Plan {
             if hierarchy.is_v2() {
                 paths.0.insert(String::new(), directory);
             }
-            below.push(parts);
         }
-        Ok(Plan { below, paths })
+        Plan { below, paths, unit }
+    }
+
+    /// The unit that is to be started before [`crate::Cgroup::create`]; none with [`Driver::Cgroupfs`].
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
     }
 
     /// The directories, whether they exist or not.
@@ -101,7 +140,7 @@ impl Plan {
 /// A systemd cgroup: unit `prefix-name.scope` in `slice` (runc's form of `linux.cgroupsPath`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemdName {
-    /// `system.slice` where the first part is empty.
+    /// Empty where the first part is: the manager's default.
     pub slice: String,
     /// The unit: `name` alone if it ends in `.slice`, else `prefix-name.scope`.
     pub unit: String,
@@ -134,16 +173,7 @@ impl SystemdName {
             (false, true) => format!("{name}.scope"),
             (false, false) => format!("{prefix}-{name}.scope"),
         };
-        let slice = if slice.is_empty() { "system.slice" } else { slice };
         Ok(SystemdName { slice: slice.to_owned(), unit })
-    }
-}
-
-fn systemd_missing(booted: &Path) -> &'static str {
-    if booted.is_dir() {
-        "this version has no D-Bus driver yet; use the cgroupfs manager"
-    } else {
-        "systemd does not run here (/run/systemd/system is missing); use the cgroupfs manager"
     }
 }
 

@@ -133,7 +133,7 @@ fn attach(dir: &Dir, policy: &Policy) -> Result<(), CgroupError> {
 }
 
 /// Whether ids are mapped here, which means that this is not the first user namespace.
-fn in_user_namespace() -> bool {
+pub(crate) fn in_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
         let mut numbers = map.split_whitespace();
         !(numbers.next() == Some("0") && numbers.next() == Some("0") && numbers.next() == Some("4294967295"))

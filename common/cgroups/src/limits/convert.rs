@@ -3,11 +3,21 @@
 use super::invalid;
 use crate::error::CgroupError;
 
-/// `cpu.weight` (1 to 10000) for `cpu.shares` (2 to 262144), linear between the ends, as runc 1.1 does; 0 is unset.
+/// `cpu.weight` (1 to 10000) for `cpu.shares` (2 to 262144); 0 is unset.
+///
+/// The curve runs through the least, the default (1024 is 100) and the greatest of both scales: the logarithm of the
+/// weight is quadratic in that of the shares, as runc since 1.4 and crun have it.
 pub fn cpu_shares_to_weight(shares: u64) -> u64 {
     match shares {
         0 => 0,
-        s => 1 + ((s.clamp(2, 262_144) - 2) * 9999) / 262_142,
+        ..=2 => 1,
+        262_144.. => 10_000,
+        s => {
+            let l = (s as f64).log2();
+            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
+            // the bounds hold by the curve; what rounding adds at its ends is cut
+            (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+        }
     }
 }
 

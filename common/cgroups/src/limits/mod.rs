@@ -147,7 +147,7 @@ fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
-fn invalid(field: &str, reason: impl Into<String>) -> CgroupError {
+pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> CgroupError {
     CgroupError::Invalid { field: format!("linux.resources.{field}"), reason: reason.into() }
 }
 

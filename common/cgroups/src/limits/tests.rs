@@ -14,8 +14,12 @@ fn memory(limit: i64, swap: i64) -> LinuxResources {
 
 #[test]
 fn shares_become_weights_as_runc_converts_them() {
-    assert_eq!([0, 2, 1024, 262_144].map(cpu_shares_to_weight), [0, 1, 39, 10_000]);
-    assert_eq!(cpu_shares_to_weight(1), 1);
+    // by the quadratic formula, worked out apart
+    let table = [(0, 0), (1, 1), (2, 1), (3, 2), (100, 17), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)];
+    for (shares, weight) in table {
+        assert_eq!(cpu_shares_to_weight(shares), weight, "{shares}");
+    }
+    assert_eq!(cpu_shares_to_weight(u64::MAX), 10_000);
     assert_eq!([0, 10, 500, 1000].map(blkio_weight_to_io_weight), [0, 1, 4950, 10_000]);
 }
 
@@ -61,7 +65,7 @@ fn cpu_limits_have_each_versions_form() {
         lines(Mode::Hybrid, &r),
         ["cpu.shares=1024", "cpu.cfs_period_us=100000", "cpu.cfs_quota_us=50000", "cpuset.cpus=0-1"]
     );
-    assert_eq!(lines(Mode::Unified, &r), ["cpu.weight=39", "cpu.max=50000 100000", "cpuset.cpus=0-1"]);
+    assert_eq!(lines(Mode::Unified, &r), ["cpu.weight=100", "cpu.max=50000 100000", "cpuset.cpus=0-1"]);
 }
 
 #[test]

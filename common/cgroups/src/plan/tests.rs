@@ -55,15 +55,19 @@ fn a_path_cannot_leave_the_hierarchy_or_name_its_root() {
 }
 
 #[test]
-fn systemd_names_are_parsed_and_the_driver_is_refused_in_words() {
+fn systemd_names_are_parsed_and_a_machine_without_it_is_told() {
     let name = SystemdName::parse(Some(Path::new("user.slice:wharf:abc")), "id").unwrap();
     assert_eq!((name.slice.as_str(), name.unit.as_str()), ("user.slice", "wharf-abc.scope"));
     let name = SystemdName::parse(None, "id").unwrap();
-    assert_eq!((name.slice.as_str(), name.unit.as_str()), ("system.slice", "runc-id.scope"));
+    assert_eq!((name.slice.as_str(), name.unit.as_str()), ("", "runc-id.scope"));
     for bad in ["/a/b", "a:b", "a:b:c:d", "a:b:", "a/b:c:d"] {
         assert!(SystemdName::parse(Some(Path::new(bad)), "id").is_err(), "{bad}");
     }
     let dir = tempfile::tempdir().unwrap();
-    let error = Plan::new(&hybrid(dir.path()), Driver::Systemd, None, "c1").unwrap_err();
-    assert!(error.to_string().starts_with("systemd cgroup manager is not available: "), "{error}");
+    let error = Plan::new(&hybrid(dir.path()), Driver::Systemd, Some(Path::new("a--b.slice:x:y")), "c1").unwrap_err();
+    assert!(error.to_string().contains("not the name of a slice"), "{error}");
+    if !Path::new(SYSTEMD_RUNS).is_dir() {
+        let error = Plan::new(&hybrid(dir.path()), Driver::Systemd, None, "c1").unwrap_err();
+        assert!(error.to_string().starts_with("systemd cgroup manager is not available: "), "{error}");
+    }
 }
