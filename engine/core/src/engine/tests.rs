@@ -21,6 +21,21 @@ struct Fake {
     tasks: Mutex<HashMap<String, ProcessStatus>>,
     /// What the next creation of a task fails with.
     refuse: Mutex<Option<&'static str>>,
+    /// How many creations of tasks, and how many deletions, find the daemon gone.
+    gone_at_create: Mutex<u32>,
+    gone_at_delete: Mutex<u32>,
+}
+
+/// Counts one off.
+fn due(count: &Mutex<u32>) -> bool {
+    let mut left = count.lock().unwrap();
+    let due = *left > 0;
+    *left = left.saturating_sub(1);
+    due
+}
+
+fn gone<'a, T: Send + 'a>() -> Answer<'a, T> {
+    now(Err(BackendError::test(Kind::Unavailable, "connection refused")))
 }
 
 fn missing(what: &str) -> BackendError {
@@ -54,7 +69,14 @@ impl Lifecycle for Fake {
         if let Some(text) = self.refuse.lock().unwrap().take() {
             return now(Err(BackendError::test(Kind::Unknown, text)));
         }
-        self.tasks.lock().unwrap().insert(spec.container_id.clone(), ProcessStatus::Created);
+        if due(&self.gone_at_create) {
+            return gone();
+        }
+        let mut tasks = self.tasks.lock().unwrap();
+        if tasks.contains_key(&spec.container_id) {
+            return now(Err(BackendError::test(Kind::AlreadyExists, "task exists")));
+        }
+        tasks.insert(spec.container_id.clone(), ProcessStatus::Created);
         now(Ok(42))
     }
 
@@ -75,6 +97,9 @@ impl Lifecycle for Fake {
     }
 
     fn delete<'a>(&'a self, id: &'a str, _: &'a str) -> Answer<'a, Exit> {
+        if due(&self.gone_at_delete) {
+            return gone();
+        }
         let gone = self.tasks.lock().unwrap().remove(id);
         now(gone.map(|_| Exit { status: 0, at: None }).ok_or_else(|| missing(id)))
     }
@@ -279,6 +304,31 @@ async fn restart_policies_start_again_until_somebody_stops() {
     stopping.await.unwrap().unwrap();
     bench.becomes(&id, "exited").await;
     assert!(matches!(bench.engine.stop("web", "", None).await, Err(EngineError::NotModified(_))));
+}
+
+#[tokio::test]
+async fn a_restart_by_policy_outlives_the_daemon_below() {
+    let bench = Bench::new();
+    let id = bench.create("web", policy("always")).await.unwrap();
+    bench.engine.start(&id).await.unwrap();
+    *bench.fake.gone_at_create.lock().unwrap() = 2;
+    bench.exit(&id, 1).await;
+    bench.becomes(&id, "restarting").await;
+    bench.becomes(&id, "running").await;
+    assert_eq!(*bench.fake.gone_at_create.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_start_takes_back_what_an_earlier_run_left() {
+    let bench = Bench::new();
+    let id = bench.create("web", HostConfig::default()).await.unwrap();
+    bench.engine.start(&id).await.unwrap();
+    *bench.fake.gone_at_delete.lock().unwrap() = 1;
+    bench.exit(&id, 3).await;
+    bench.becomes(&id, "exited").await;
+    assert!(bench.fake.tasks.lock().unwrap().contains_key(&id));
+    bench.engine.start(&id).await.unwrap();
+    bench.becomes(&id, "running").await;
 }
 
 #[tokio::test]
