@@ -47,8 +47,16 @@ fn prefixed(command: &str, code: i32) -> impl FnOnce(ContainerError) -> Failure 
     move |e| Failure { message: format!("{command} failed: {e}"), code }
 }
 
+/// The commands that enter a container's namespaces. (An argument of that name to another command costs an exec.)
+const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+
 /// Runs the program; returns its exit code.
 pub fn main() -> i32 {
+    // before the parse, which is half of what a start costs, and would be done again after the exec; what fails here
+    // fails again in `isolate`, where it can be reported
+    if std::env::args_os().skip(1).any(|a| ENTERING.iter().any(|command| a == *command)) {
+        let _ = self_exe::protect();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(e) => {
@@ -78,7 +86,7 @@ pub fn main() -> i32 {
 
 fn run(arguments: Arguments) -> Outcome {
     let global = arguments.global;
-    let root = StateRoot::new(&global.root);
+    let root = StateRoot::new(global.root.clone().unwrap_or_else(crate::rootless::default_root));
     match arguments.command {
         Command::Create(args) => {
             isolate()?;

@@ -19,6 +19,7 @@ use crate::process::program::Program;
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
+use crate::rootless;
 use crate::seccomp::Program as Filter;
 use crate::sources::Sources;
 use namespaces::Entered;
@@ -34,11 +35,16 @@ use wharf_sys::namespace::Namespaces;
 pub struct Init<'a> {
     pub id: &'a str,
     pub plan: &'a ContainerPlan,
-    pub sources: Sources,
+    /// None: the runtime had no right to, and init opens them itself.
+    pub sources: Option<Sources>,
     pub devices: Vec<Device>,
     pub joins: Vec<Entered>,
     pub cgroup: Option<Joiner>,
     pub cgroup_view: CgroupView,
+    /// What init prepares the view of, where the runtime could not.
+    pub showing: Option<crate::container::create::Showing>,
+    /// Others of the same user may look into this process until its ids are mapped.
+    pub observable: bool,
     pub seccomp: Option<Filter>,
     /// O_PATH; None for `run`, which goes on by itself.
     pub fifo: Option<OwnedFd>,
@@ -94,9 +100,23 @@ pub fn run(mut init: Init<'_>, mut channel: Channel) -> ! {
 
 fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root, Option<Proc>), InitError> {
     let plan = init.plan;
+    if init.observable {
+        named("making init dumpable", rootless::open())?;
+        named("writing oom_score_adj", rootless::own_oom_score(plan.process.oom_score_adj))?;
+    }
     channel.expect(Step::Mapped)?;
+    if init.observable {
+        named("making init undumpable", rootless::close())?;
+    }
     if let Some(joiner) = init.cgroup.take() {
         named("entering the cgroup", joiner.join_self())?;
+    }
+    // by the runtime's user, who may get to paths that the root of the namespace may not
+    if init.sources.is_none() && plan.namespaces.builds_rootfs() {
+        init.sources = Some(named("opening mounts", crate::sources::open(plan, &init.devices))?);
+    }
+    if let Some(showing) = init.showing.take() {
+        init.cgroup_view = named("opening cgroups", showing.prepare(plan))?;
     }
     named("becoming root of the user namespace", namespaces::become_root(&plan.namespaces))?;
     named("entering namespaces", namespaces::enter(std::mem::take(&mut init.joins)))?;
@@ -122,14 +142,13 @@ fn open_root() -> Result<Root, InitError> {
 /// Mounts, pivots, makes devices and console, masks.
 fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitError> {
     let plan = init.plan;
-    let rootfs = &init.sources.rootfs.fd;
+    let mut sources = init.sources.take().ok_or_else(|| InitError("no mounts were opened".into()))?;
+    let rootfs = &sources.rootfs.fd;
     named("mounting the root filesystem", pivot::stack(rootfs))?;
     let fd = named("opening the root filesystem", rootfs.try_clone())?;
     let root = Root::new(fd);
-    let late = named(
-        "mounting",
-        mount::execute(&root, &plan.mounts, &mut init.sources.binds, &mut init.cgroup_view),
-    )?;
+    let late =
+        named("mounting", mount::execute(&root, &plan.mounts, &mut sources.binds, &mut init.cgroup_view))?;
     channel.send(Step::Mounted, None)?;
     channel.expect(Step::HooksDone)?;
     let state = || init.state.json("creating", rustix::process::getpid().as_raw_nonzero().get());
@@ -143,7 +162,7 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitEr
     }
     // a /dev that is bound from the host has its devices already, and they are not ours to add to
     if !binds_dev(plan) {
-        named("making devices", devices::make(&root, &init.devices, &mut init.sources.devices))?;
+        named("making devices", devices::make(&root, &init.devices, &mut sources.devices))?;
         named("linking devices", devices::links(&root))?;
     }
     if plan.process.terminal {

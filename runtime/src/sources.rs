@@ -51,7 +51,7 @@ pub fn open(plan: &ContainerPlan, devices: &[Device]) -> Result<Sources, RootfsE
             _ => None,
         });
     }
-    let devices = if plan.namespaces.has_user() {
+    let devices = if plan.namespaces.has_user() || crate::rootless::in_user_namespace() {
         devices.iter().map(device).collect::<Result<_, _>>()?
     } else {
         Vec::new()

@@ -25,8 +25,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Root directory for the state of containers, on a filesystem that a reboot clears
-    #[arg(long, default_value = "/run/wharf/runw")]
-    pub root: PathBuf,
+    /// (default: /run/wharf/runw; for an ordinary user $XDG_RUNTIME_DIR/runw)
+    #[arg(long)]
+    pub root: Option<PathBuf>,
     /// File to write messages to instead of standard error
     #[arg(long)]
     pub log: Option<PathBuf>,

@@ -5,11 +5,12 @@ use super::{Failure, Outcome, prefixed};
 use crate::container::create::{Options, Purpose, create as make};
 use crate::container::delete::destroy;
 use crate::relay;
+use crate::rootless::tolerates_cgroups;
 use crate::state::StateRoot;
 use wharf_sys::signal::{SignalFd, block_all};
 
-fn options(global: &Global, args: &CreateArgs) -> Options {
-    Options {
+fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
+    Ok(Options {
         bundle: args.bundle.clone().unwrap_or_else(|| ".".into()),
         console_socket: args.console_socket.clone(),
         pid_file: args.pid_file.clone(),
@@ -19,7 +20,8 @@ fn options(global: &Global, args: &CreateArgs) -> Options {
         listen_fds: listen_fds(),
         systemd_cgroup: global.systemd_cgroup,
         detach: args.detach,
-    }
+        forgives_cgroups: tolerates_cgroups(&global.rootless).map_err(Failure::new)?,
+    })
 }
 
 /// Sockets that systemd hands to this very process (sd_listen_fds(3)).
@@ -33,12 +35,12 @@ fn listen_fds() -> u32 {
 }
 
 pub fn create(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
-    make(root, &args.id, &options(global, &args), Purpose::Create).map_err(prefixed("runw create", 1))?;
+    make(root, &args.id, &options(global, &args)?, Purpose::Create).map_err(prefixed("runw create", 1))?;
     Ok(0)
 }
 
 pub fn run(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
-    let options = options(global, &args);
+    let options = options(global, &args)?;
     if args.detach {
         make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
         return Ok(0);

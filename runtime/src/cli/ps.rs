@@ -15,8 +15,7 @@ pub fn ps(root: &StateRoot, args: PsArgs) -> Outcome {
         return Err(Failure::new("options for ps are not supported; use --format json and look the pids up"));
     }
     let container = Container::load(root, id)?;
-    let mut pids =
-        if container.status() == Status::Stopped { Vec::new() } else { container.cgroup()?.procs()? };
+    let mut pids = if container.status() == Status::Stopped { Vec::new() } else { container.processes()? };
     pids.sort_unstable();
     if args.format == Format::Json {
         if pids.is_empty() {

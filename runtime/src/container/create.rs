@@ -4,6 +4,7 @@ mod birth;
 pub mod files;
 mod listener;
 mod undo;
+mod unit;
 mod visit;
 
 use super::status::Container;
@@ -15,7 +16,7 @@ use crate::init::{self, Init, namespaces};
 use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
 use crate::state::{Record, StateRoot};
-use crate::{config, console, hooks, idmap, sources, timestamp};
+use crate::{config, console, hooks, idmap, rootless, sources, timestamp};
 use birth::Birth;
 use oci_spec::runtime::Spec;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,6 +39,8 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// The caller goes on to run the container in the foreground, and serves its terminal.
     pub detach: bool,
+    /// A cgroup that this user may not make is done without, unless config.json names one or limits something.
+    pub forgives_cgroups: bool,
 }
 
 /// Whether init waits for `start` or goes on at once.
@@ -84,7 +87,9 @@ pub fn create(
 
     // Looked up before anything is made: what is missing on the host is an error that leaves nothing.
     let all_devices = crate::rootfs::devices::with_defaults(&plan.devices);
-    let opened = sources::open(&plan, &all_devices)?;
+    // An ordinary user may not copy mounts: then init does it, in its own mount namespace.
+    let by_init = plan.namespaces.clone.contains(Namespaces::USER) && !rootless::may_administer();
+    let opened = if by_init { None } else { Some(sources::open(&plan, &all_devices)?) };
     let init_joins = namespaces::open(&plan.namespaces.init_joins)?;
     let parent_joins = namespaces::open(&plan.namespaces.parent_joins)?;
     let user_join = namespaces::open(plan.namespaces.user_join.as_slice())?;
@@ -116,6 +121,7 @@ pub fn create(
         oci_version: plan.oci_version.clone(),
         annotations: plan.annotations.clone(),
         cgroup: cgroup_plan.paths().clone(),
+        unit: cgroup_plan.unit().cloned(),
         namespaces: plan.namespaces.private.bits(),
         hooks: Some(plan.hooks.clone()),
     };
@@ -125,9 +131,11 @@ pub fn create(
         container.dir.save_config(&text)?;
         let fifo =
             if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
-        let cgroup = Cgroup::create(&hierarchies, &cgroup_plan)?;
+        let held = unit::start(&hierarchies, &cgroup_plan, id, &plan, &mut undo)?;
+        let cgroup = make_cgroup(&hierarchies, &cgroup_plan, &plan, options)?;
+        container.record.cgroup = cgroup.paths();
         // undoing and deleting kill all that is in the cgroup: it must be nobody else's
-        let others = cgroup.procs()?.len();
+        let others = unit::others(held.as_ref(), &cgroup)?;
         if others > 0 {
             return Err(ContainerError::Refused(format!(
                 "container's cgroup is not empty: {others} process(es) found"
@@ -135,12 +143,18 @@ pub fn create(
         }
         undo.cgroup_may_exist(container.record.cgroup.clone());
         // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
-        cgroup.apply_devices(&device_rules(&plan))?;
-        let view = if plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
-            CgroupView::prepare(&container.record.cgroup, hierarchies.mode(), plan.namespaces.unshare_cgroup)?
-        } else {
-            CgroupView::default()
+        if !(options.forgives_cgroups && rootless::is_unprivileged()) {
+            cgroup.apply_devices(&device_rules(&plan))?;
+        }
+        let view = Showing {
+            paths: if container.record.cgroup.0.is_empty() {
+                Cgroup::of_pid(&hierarchies, rustix::process::getpid().as_raw_nonzero().get())?.paths()
+            } else {
+                container.record.cgroup.clone()
+            },
+            mode: hierarchies.mode(),
         };
+        let cgroup_view = if by_init { CgroupView::default() } else { view.prepare(&plan)? };
         let script = Script {
             maps_ids: plan.namespaces.clone.contains(Namespaces::USER),
             runtime_hooks: has_runtime_hooks(&plan),
@@ -154,6 +168,11 @@ pub fn create(
             .map(|fd| fd.try_clone_to_owned())
             .transpose()
             .map_err(ContainerError::act("cgroup"))?;
+        let observable = rootless::is_unprivileged();
+        if observable {
+            // init's mappings can only be written by its own user while it can be looked into
+            rootless::open().map_err(ContainerError::act("making the runtime dumpable"))?;
+        }
         let born =
             birth::birth(&plan, &parent_joins, &user_join, into.as_ref().map(AsFd::as_fd), &init_channel)?;
         let (pid, pidfd) = match born {
@@ -169,7 +188,9 @@ pub fn create(
                     devices: all_devices,
                     joins: init_joins,
                     cgroup: Some(joiner),
-                    cgroup_view: view,
+                    cgroup_view,
+                    showing: by_init.then_some(view),
+                    observable,
                     seccomp,
                     fifo,
                     console_socket,
@@ -183,9 +204,13 @@ pub fn create(
             }
             Birth::Runtime { pid, pidfd } => (pid, pidfd),
         };
+        if observable {
+            rootless::close().map_err(ContainerError::act("making the runtime undumpable"))?;
+        }
         undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
         drop(init_channel);
         let terminal = serve(&plan, &mut container, &cgroup, &mut channel, pid, options)?;
+        unit::let_go(held, &plan)?;
         channel.send(Step::Go, None)?;
         if mode == Purpose::Run {
             channel.executed()?;
@@ -212,7 +237,7 @@ fn serve(
     options: &Options,
 ) -> Result<Option<OwnedFd>, ContainerError> {
     if plan.namespaces.clone.contains(Namespaces::USER) {
-        idmap::write_mappings(pid, &plan.uid_mappings, &plan.gid_mappings)
+        idmap::map(pid, &plan.uid_mappings, &plan.gid_mappings)
             .map_err(ContainerError::act("mapping ids of the user namespace"))?;
     }
     if plan.namespaces.has_user() {
@@ -220,7 +245,7 @@ fn serve(
         crate::process::limits::raise(&plan.process.rlimits, Some(pid))?;
     }
     channel.send(Step::Mapped, None)?;
-    cgroup.apply(&plan.resources)?;
+    cgroup.apply(&plan.resources).map_err(|e| limits_without_cgroup(e, &container.record))?;
     container.record.init = ProcessId::of(pid);
     container.dir.save(&container.record)?;
     let state = HookState::of(&container.record);
@@ -237,12 +262,57 @@ fn serve(
         listener::hand_over(plan, &state, pid, &listener)?;
     }
     channel.expect(Step::Ready)?;
-    oom_score(&plan.process, pid)?;
+    if !rootless::is_unprivileged() {
+        oom_score(&plan.process, pid)?;
+    }
     if let Some(path) = &options.pid_file {
         files::write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
     }
     Ok(terminal)
+}
+
+/// Makes the cgroup, or for a user who may not and whose config.json neither names one nor needs one an empty one.
+fn make_cgroup(
+    hierarchies: &Hierarchies,
+    cgroup_plan: &CgroupPlan,
+    plan: &ContainerPlan,
+    options: &Options,
+) -> Result<Cgroup, ContainerError> {
+    match Cgroup::create(hierarchies, cgroup_plan) {
+        Err(e) if options.forgives_cgroups && plan.cgroups_path.is_none() && rootless::is_forgivable(&e) => {
+            crate::log::debug(|| format!("going on without a cgroup: {e}"));
+            Ok(Cgroup::from_paths(&wharf_cgroups::Paths::default())?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn limits_without_cgroup(error: wharf_cgroups::CgroupError, record: &Record) -> ContainerError {
+    match error {
+        wharf_cgroups::CgroupError::MissingController { controller, .. } if record.cgroup.0.is_empty() => {
+            ContainerError::Refused(format!(
+                "cannot set {controller} limit: container could not join or create cgroup"
+            ))
+        }
+        e => e.into(),
+    }
+}
+
+/// The cgroup directories that a mount of type `cgroup` is to show.
+#[derive(Debug)]
+pub struct Showing {
+    paths: wharf_cgroups::Paths,
+    mode: wharf_cgroups::Mode,
+}
+
+impl Showing {
+    pub fn prepare(&self, plan: &ContainerPlan) -> Result<CgroupView, crate::rootfs::RootfsError> {
+        if !plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
+            return Ok(CgroupView::default());
+        }
+        CgroupView::prepare(&self.paths, self.mode, plan.namespaces.unshare_cgroup)
+    }
 }
 
 /// Writes a process's OOM score, which after a change of user it could not do itself.

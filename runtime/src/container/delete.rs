@@ -54,7 +54,7 @@ fn lock(root: &StateRoot, id: &str, force: bool) -> Result<Option<Lock>, Contain
         }
         if force
             && let Ok(container) = Container::load(root, id)
-            && let Err(e) = container.cgroup().and_then(|cgroup| Ok(cgroup.kill()?))
+            && let Err(e) = kill::kill(&container, 9, true)
         {
             crate::log::debug(|| format!("ending a create under way: {e}"));
         }
@@ -103,9 +103,16 @@ pub fn destroy(container: &Container) -> Result<(), ContainerError> {
 fn remove_cgroup(container: &Container) -> Result<(), ContainerError> {
     let cgroup = container.cgroup()?;
     if !cgroup.exists() {
+        // systemd takes a scope away with its last process, and keeps one that failed until it is told to forget it
+        if let Some(Err(e)) = container.record.unit.as_ref().map(|u| u.stop()) {
+            crate::log::warn(&e.to_string());
+        }
         return Ok(());
     }
     let killed = if cgroup.procs()?.is_empty() { Ok(()) } else { cgroup.kill() };
+    if let Some(unit) = &container.record.unit {
+        unit.stop()?;
+    }
     let deleted = cgroup.delete();
     // the cause, if there is one, rather than what it led to
     Ok(if deleted.is_err() { killed.and(deleted) } else { deleted }?)

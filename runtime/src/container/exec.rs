@@ -13,7 +13,7 @@ use crate::process::limits;
 use crate::process::program::Program;
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::Root;
-use crate::{config, console, seccomp};
+use crate::{config, console, rootless, seccomp};
 use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -153,10 +153,17 @@ fn launch(
     socket: Option<OwnedFd>,
     options: &Options,
 ) -> Result<Executed, ContainerError> {
-    let namespaces = Namespaces::from_bits(container.record.namespaces);
+    let mut namespaces = Namespaces::from_bits(container.record.namespaces);
     let script = Script { serves_terminal: plan.terminal && socket.is_none(), ..Script::default() };
     let (mut channel, child_channel) = Channel::pair(script)?;
-    if namespaces.contains(Namespaces::PID) {
+    let unprivileged = rootless::is_unprivileged();
+    if unprivileged && namespaces.contains(Namespaces::USER) && !rootless::may_administer() {
+        // who owns the user namespace may enter it, and only from there the others
+        let first = Namespaces::from_bits(Namespaces::PID.bits() & namespaces.bits());
+        setns(&init, Namespaces::USER.with(first))
+            .map_err(ContainerError::act("entering the container's user namespace"))?;
+        namespaces = namespaces.without(Namespaces::USER);
+    } else if namespaces.contains(Namespaces::PID) {
         // applies to children only; this process forks once and then only waits
         setns(&init, Namespaces::PID)
             .map_err(ContainerError::act("entering the container's pid namespace"))?;
@@ -200,7 +207,9 @@ fn serve(
 ) -> Result<Option<OwnedFd>, ContainerError> {
     let terminal = channel.expect_fd(Step::Terminal)?;
     channel.expect(Step::Ready)?;
-    oom_score(plan, pid)?;
+    if !rootless::is_unprivileged() {
+        oom_score(plan, pid)?;
+    }
     if let Some(path) = &options.pid_file {
         write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
@@ -233,10 +242,19 @@ impl Child<'_> {
     fn become_process(&mut self, channel: &mut Channel) -> Result<Program, InitError> {
         let named = |name: &str, e: String| InitError(format!("{name}: {e}"));
         limits::raise(&self.plan.rlimits, None)?;
+        if rootless::is_unprivileged() && self.plan.oom_score_adj.is_some() {
+            // still outside of the container
+            rootless::open().map_err(|e| named("making the process dumpable", e.to_string()))?;
+            rootless::own_oom_score(self.plan.oom_score_adj)
+                .map_err(|e| named("writing oom_score_adj", e.to_string()))?;
+            rootless::close().map_err(|e| named("making the process undumpable", e.to_string()))?;
+        }
         self.joiner.join_self().map_err(|e| named("entering the cgroup", e.to_string()))?;
         let rest = self.namespaces.without(Namespaces::PID);
+        // entered already, or about to be
+        let user_namespace = self.container.record.namespaces & Namespaces::USER.bits() != 0;
         setns(&self.init, rest).map_err(|e| named("entering the container's namespaces", e.to_string()))?;
-        if rest.contains(Namespaces::USER) {
+        if user_namespace {
             let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
             rustix::thread::set_thread_res_gid(gid, gid, gid)
                 .map_err(|e| named("setgid 0", e.to_string()))?;
@@ -255,7 +273,6 @@ impl Child<'_> {
             settle::labels(self.plan, &Proc::new()?)?;
         }
         settle::keyring(&self.container.record.id)?;
-        let user_namespace = self.namespaces.contains(Namespaces::USER);
         let program = settle::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
         channel.send(Step::Ready, None)?;
         channel.expect(Step::Go)?;

@@ -32,11 +32,10 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<(), Contain
 }
 
 fn signal_all(container: &Container, signal: i32) -> Result<(), ContainerError> {
-    let cgroup = container.cgroup()?;
-    if signal == SIGKILL {
-        return Ok(cgroup.kill()?);
+    if signal == SIGKILL && !container.record.cgroup.0.is_empty() {
+        return Ok(container.cgroup()?.kill()?);
     }
-    for pid in cgroup.procs()? {
+    for pid in container.processes()? {
         if let Some(fd) = crate::pid::ProcessId::of(pid).and_then(|p| p.open()) {
             match pidfd::send_signal(&fd, signal) {
                 Err(e) if e.raw_os_error() != Some(3) => {

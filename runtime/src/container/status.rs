@@ -3,6 +3,7 @@
 use super::ContainerError;
 use crate::state::{Record, StateDir, StateRoot};
 use wharf_cgroups::Cgroup;
+use wharf_sys::namespace::Namespaces;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -55,6 +56,32 @@ impl Container {
     /// The pid of init, 0 if it does not run.
     pub fn pid(&self) -> i32 {
         self.record.init.filter(|p| p.is_alive()).map_or(0, |p| p.pid)
+    }
+
+    /// The container's processes, sorted; without a cgroup those of its pid namespace, and if it has none of its own
+    /// only its first one.
+    pub fn processes(&self) -> Result<Vec<i32>, ContainerError> {
+        if !self.record.cgroup.0.is_empty() {
+            return Ok(self.cgroup()?.procs()?);
+        }
+        let init = self.pid();
+        if init == 0 {
+            return Ok(Vec::new());
+        }
+        if self.record.namespaces & Namespaces::PID.bits() == 0 {
+            return Ok(vec![init]);
+        }
+        let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+        // not shown of a process that nobody may look into: that is init before its program, and alone
+        let Ok(own) = namespace(init) else { return Ok(vec![init]) };
+        let all = std::fs::read_dir("/proc").map_err(ContainerError::act("reading /proc"))?;
+        let mut pids: Vec<i32> = all
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| namespace(*pid).is_ok_and(|n| n == own))
+            .collect();
+        pids.sort_unstable();
+        Ok(pids)
     }
 
     pub fn cgroup(&self) -> Result<Cgroup, ContainerError> {

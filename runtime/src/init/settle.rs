@@ -39,7 +39,10 @@ pub fn settle(
     if !process.no_new_privileges {
         filter(seccomp, channel)?;
     }
-    named("becoming the user", identity::become_user(process, user_namespace))?;
+    named(
+        "becoming the user",
+        identity::become_user(process, user_namespace || crate::rootless::in_user_namespace()),
+    )?;
     if entered.is_err() {
         named("entering the working directory", identity::enter_cwd(root, &process.cwd))?;
     }

@@ -10,5 +10,6 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod namespaces;
+mod rootless;
 mod seccomp;
 mod terminals;
