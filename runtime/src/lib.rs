@@ -16,6 +16,7 @@ mod idmap;
 mod init;
 mod log;
 mod net_devices;
+mod notify;
 mod pid;
 pub mod plan;
 mod process;

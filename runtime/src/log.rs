@@ -41,6 +41,11 @@ pub fn fatal(message: &str) {
     }
 }
 
+/// An error that does not end this process.
+pub fn error(message: &str) {
+    write("error", message);
+}
+
 pub fn warn(message: &str) {
     write("warning", message);
 }

@@ -59,6 +59,16 @@ pub fn open(plan: &ContainerPlan, devices: &[Device]) -> Result<Sources, RootfsE
     Ok(Sources { rootfs, binds, devices })
 }
 
+/// The source of one more mount, None if it is no bind mount.
+pub fn open_one(op: &MountOp) -> Result<Option<Tree>, RootfsError> {
+    match &op.kind {
+        MountKind::Bind { source, recursive, idmap } => {
+            bind(op, source, *recursive, idmap.as_ref(), false).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 fn clone_tree(path: &Path, recursive: bool) -> Result<Tree, RootfsError> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {

@@ -161,9 +161,9 @@ pub struct ExecArgs {
     /// Pass N descriptors after the standard streams to the process
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..1024))]
     pub preserve_fds: u32,
-    /// Cgroup below the container's to run in
+    /// Cgroup below the container's to run in: [CONTROLLER[,…]:]PATH, may be repeated
     #[arg(long)]
-    pub cgroup: Option<String>,
+    pub cgroup: Vec<String>,
     /// Run even if the container is paused
     #[arg(long)]
     pub ignore_paused: bool,
@@ -211,8 +211,8 @@ pub struct ListArgs {
 pub struct PsArgs {
     #[arg(short, long, value_enum, default_value = "table")]
     pub format: Format,
-    /// The container; more is refused, since runw runs no ps program
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID"])]
+    /// The container, and options for ps (default: -ef)
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_names = ["ID", "OPTIONS"])]
     pub id_and_options: Vec<String>,
 }
 
@@ -250,6 +250,28 @@ pub struct UpdateArgs {
     pub cpu_quota: Option<i64>,
     #[arg(long)]
     pub cpu_share: Option<u64>,
+    /// Microseconds of burst
+    #[arg(long)]
+    pub cpu_burst: Option<u64>,
+    /// 1: SCHED_IDLE; 0: the default
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_idle: Option<i64>,
+    #[arg(long)]
+    pub cpu_rt_period: Option<u64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// Schema of Intel RDT's cache allocation
+    #[arg(long)]
+    pub l3_cache_schema: Option<String>,
+    /// Schema of Intel RDT's memory bandwidth allocation
+    #[arg(long)]
+    pub mem_bw_schema: Option<String>,
+    /// Obsolete, ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory: Option<String>,
+    /// Obsolete, ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory_tcp: Option<String>,
     #[arg(long)]
     pub cpuset_cpus: Option<String>,
     #[arg(long)]

@@ -4,9 +4,9 @@ use super::args::{CreateArgs, Global};
 use super::{Failure, Outcome, prefixed};
 use crate::container::create::{Options, Purpose, create as make};
 use crate::container::delete::destroy;
-use crate::relay;
 use crate::rootless::tolerates_cgroups;
 use crate::state::StateRoot;
+use crate::{notify, relay};
 use wharf_sys::signal::{SignalFd, block_all};
 
 fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
@@ -20,6 +20,7 @@ fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
         listen_fds: listen_fds(),
         systemd_cgroup: global.systemd_cgroup,
         detach: args.detach,
+        notify_socket: notify::host(),
         forgives_cgroups: tolerates_cgroups(&global.rootless).map_err(Failure::new)?,
     })
 }
@@ -42,17 +43,41 @@ pub fn create(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
 pub fn run(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
     let options = options(global, &args)?;
     if args.detach {
-        make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
+        let created = make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
+        if let (Some(socket), Some(host)) = (&created.notify, notify::host()) {
+            warn(notify::forward(socket, &host, &created.pidfd, created.container.pid()));
+        }
         return Ok(0);
     }
     // from before the process exists, so that no signal meant for it is lost
     block_all().map_err(|e| Failure::new(format!("blocking signals: {e}")))?;
     let signals = SignalFd::all().map_err(|e| Failure::new(format!("making a signal descriptor: {e}")))?;
     let created = make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
+    let forwarder = match (&created.notify, notify::host()) {
+        (Some(socket), Some(host)) => {
+            let failed = |e| Failure::new(format!("forwarding notifications: {e}"));
+            let socket = socket.try_clone().map_err(failed)?;
+            let process = created.pidfd.try_clone().map_err(failed)?;
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            Some(std::thread::spawn(move || warn(notify::forward(&socket, &host, &process, own))))
+        }
+        _ => None,
+    };
     let code = relay::serve(&created.pidfd, created.terminal, &signals)
         .map_err(|e| Failure::new(format!("serving the container's process: {e}")))?;
+    if let Some(forwarder) = forwarder {
+        // ends with the process; a panic there is no reason to keep the container
+        let _ = forwarder.join();
+    }
     if !args.keep {
         destroy(&created.container)?;
     }
     Ok(code)
+}
+
+/// The service manager is told or it is not: the container runs either way.
+pub fn warn(forwarded: std::io::Result<()>) {
+    if let Err(e) = forwarded {
+        crate::log::warn(&format!("forwarding notifications: {e}"));
+    }
 }

@@ -31,7 +31,7 @@ pub fn exec(root: &StateRoot, args: ExecArgs) -> Outcome {
         preserve_fds: args.preserve_fds,
         ignore_paused: args.ignore_paused,
         detach: args.detach,
-        sub_cgroup: args.cgroup.clone(),
+        sub_cgroups: args.cgroup.clone(),
     };
     if args.detach {
         execute(&container, &process, &spec, &options).map_err(failed())?;

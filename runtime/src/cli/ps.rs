@@ -1,4 +1,4 @@
-//! `ps`, in the form of `ps -ef`, read from /proc: no program is run.
+//! `ps`, in the form of `ps -ef`, read from /proc without running a program; with options of its own through ps(1).
 
 use super::args::{Format, PsArgs};
 use super::{Failure, Outcome};
@@ -11,9 +11,6 @@ pub fn ps(root: &StateRoot, args: PsArgs) -> Outcome {
     let Some((id, options)) = args.id_and_options.split_first() else {
         return Err(Failure::new("runw: \"ps\" requires a minimum of 1 argument(s)"));
     };
-    if options.iter().any(|o| o != "-ef") {
-        return Err(Failure::new("options for ps are not supported; use --format json and look the pids up"));
-    }
     let container = Container::load(root, id)?;
     let mut pids = if container.status() == Status::Stopped { Vec::new() } else { container.processes()? };
     pids.sort_unstable();
@@ -25,6 +22,9 @@ pub fn ps(root: &StateRoot, args: PsArgs) -> Outcome {
         }
         return Ok(0);
     }
+    if options.iter().any(|o| o != "-ef") {
+        return through(options, &pids);
+    }
     println!("UID          PID    PPID  C STIME TTY          TIME CMD");
     let clock = Clock::read();
     for pid in pids {
@@ -33,6 +33,46 @@ pub fn ps(root: &StateRoot, args: PsArgs) -> Outcome {
         }
     }
     Ok(0)
+}
+
+/// The lines that ps(1) with these options has for the container's processes.
+fn through(options: &[String], pids: &[i32]) -> Outcome {
+    let output = std::process::Command::new("ps")
+        .args(options)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|e| Failure::new(format!("running ps: {e}")))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        return Err(Failure::new(format!(
+            "ps: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&said).trim_end()
+        )));
+    }
+    print!("{}", select(&String::from_utf8_lossy(&output.stdout), pids)?);
+    Ok(0)
+}
+
+/// The title of a table of ps(1), and the lines whose column PID has one of `pids`.
+fn select(table: &str, pids: &[i32]) -> Result<String, Failure> {
+    let mut lines = table.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title
+        .split_whitespace()
+        .position(|name| name == "PID")
+        .ok_or_else(|| Failure::new("couldn't find PID field in ps output"))?;
+    let mut out = format!("{title}\n");
+    for line in lines.filter(|l| !l.trim().is_empty()) {
+        let field = line.split_whitespace().nth(column).unwrap_or_default();
+        let pid: i32 =
+            field.parse().map_err(|_| Failure::new(format!("unable to parse pid: {field:?} in {line:?}")))?;
+        if pids.contains(&pid) {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    Ok(out)
 }
 
 /// Ticks a second in what the kernel shows to programs, whatever it uses itself.
@@ -100,4 +140,17 @@ fn terminal_name(number: u64) -> String {
 
 fn user(uid: u32) -> String {
     if uid == 0 { "root".to_owned() } else { uid.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_containers_lines_are_taken_whole() {
+        let table = "USER  PID COMMAND\nroot    1 init 7\nx       7   a  b\n\n";
+        assert_eq!(select(table, &[7]).unwrap(), "USER  PID COMMAND\nx       7   a  b\n");
+        assert!(select("USER COMMAND\n", &[7]).unwrap_err().message.contains("PID field"));
+        assert!(select("PID\nx\n", &[7]).unwrap_err().message.contains("unable to parse pid"));
+    }
 }

@@ -2,13 +2,31 @@
 
 use super::args::{DeleteArgs, KillArgs};
 use super::{Failure, Outcome};
-use crate::container::status::Container;
+use crate::container::status::{Container, Status};
 use crate::container::{delete as deletion, kill as killing, pause as freezing, start as starting};
+use crate::notify;
 use crate::signals;
 use crate::state::StateRoot;
 
 pub fn start(root: &StateRoot, id: &str) -> Outcome {
-    starting::start(&Container::load(root, id)?)?;
+    let container = Container::load(root, id)?;
+    let dir = notify::dir(container.dir.path());
+    // there if the container was created with a notification socket, too
+    let host = notify::host().filter(|_| dir.is_dir() && container.status() == Status::Created);
+    let notified = match host {
+        Some(host) => {
+            let failed =
+                |e| Failure::new(format!("making the notification socket in {}: {e}", dir.display()));
+            Some((notify::listen(&dir).map_err(failed)?, host))
+        }
+        None => None,
+    };
+    let process = container.record.init.and_then(|p| p.open());
+    starting::start(&container)?;
+    if let (Some((socket, host)), Some(process)) = (notified, process) {
+        let pid = container.record.init.map_or(0, |p| p.pid);
+        super::create::warn(notify::forward(&socket, &host, &process, pid));
+    }
     Ok(0)
 }
 

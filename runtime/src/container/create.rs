@@ -2,7 +2,7 @@
 
 mod birth;
 pub mod files;
-mod listener;
+pub mod listener;
 mod undo;
 mod unit;
 mod visit;
@@ -16,7 +16,7 @@ use crate::init::{self, Init, namespaces};
 use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
 use crate::state::{Record, StateRoot};
-use crate::{config, console, hooks, idmap, rootless, sources, timestamp};
+use crate::{config, console, hooks, idmap, notify, rootless, sources, timestamp};
 use birth::Birth;
 use oci_spec::runtime::Spec;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +39,8 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// The caller goes on to run the container in the foreground, and serves its terminal.
     pub detach: bool,
+    /// The service manager's socket: the container gets one of its own, bound here for `run`, by `start` for `create`.
+    pub notify_socket: Option<std::ffi::OsString>,
     /// A cgroup that this user may not make is done without, unless config.json names one or limits something.
     pub forgives_cgroups: bool,
 }
@@ -57,6 +59,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The master of the terminal, if the caller serves it.
     pub terminal: Option<OwnedFd>,
+    /// The container's notification socket, if it has one and runs.
+    pub notify: Option<OwnedFd>,
 }
 
 /// Reads the bundle and makes the container.
@@ -69,8 +73,16 @@ pub fn create(
     crate::state::check_id(id)?;
     let bundle = std::fs::canonicalize(&options.bundle)
         .map_err(ContainerError::act(format!("opening bundle {}", options.bundle.display())))?;
-    let (text, spec): (Vec<u8>, Spec) = config::load(&bundle)?;
-    let plan = plan::plan(&spec, &bundle, &Host::detect())?;
+    let (text, mut spec): (Vec<u8>, Spec) = config::load(&bundle)?;
+    let notify_dir = std::path::absolute(notify::dir(root.any(id)?.path()))
+        .map_err(ContainerError::act("finding the state directory"))?;
+    if options.notify_socket.is_some() {
+        notify::add_to(&mut spec, &notify_dir)
+            .map_err(|e| ContainerError::Refused(format!("adding the notification socket: {e}")))?;
+    }
+    let mut plan = plan::plan(&spec, &bundle, &Host::detect())?;
+    // its source is yet to be made; config.json may have it mounted over, but not before
+    let notify_mount = options.notify_socket.as_ref().and_then(|_| plan.mounts.pop());
     check_terminal(&plan, options, mode)?;
     for fd in 3..3 + options.listen_fds + options.preserve_fds {
         if !wharf_sys::fds::is_open(fd as i32) {
@@ -89,7 +101,7 @@ pub fn create(
     let all_devices = crate::rootfs::devices::with_defaults(&plan.devices);
     // An ordinary user may not copy mounts: then init does it, in its own mount namespace.
     let by_init = plan.namespaces.clone.contains(Namespaces::USER) && !rootless::may_administer();
-    let opened = if by_init { None } else { Some(sources::open(&plan, &all_devices)?) };
+    let mut opened = if by_init { None } else { Some(sources::open(&plan, &all_devices)?) };
     let init_joins = namespaces::open(&plan.namespaces.init_joins)?;
     let parent_joins = namespaces::open(&plan.namespaces.parent_joins)?;
     let user_join = namespaces::open(plan.namespaces.user_join.as_slice())?;
@@ -111,6 +123,19 @@ pub fn create(
         return Err(ContainerError::Refused(format!("container {id} is being deleted")));
     }
     let mut undo = Undo::new(dir.clone());
+    let mut notify_socket = None;
+    if let Some(op) = notify_mount {
+        let failed =
+            || ContainerError::act(format!("making the notification socket in {}", notify_dir.display()));
+        notify::make_dir(&notify_dir).map_err(failed())?;
+        if mode == Purpose::Run {
+            notify_socket = Some(notify::listen(&notify_dir).map_err(failed())?);
+        }
+        if let Some(opened) = &mut opened {
+            opened.binds.push(sources::open_one(&op)?);
+        }
+        plan.mounts.push(op);
+    }
     let record = Record {
         schema: Record::SCHEMA,
         id: id.to_owned(),
@@ -157,7 +182,7 @@ pub fn create(
         let cgroup_view = if by_init { CgroupView::default() } else { view.prepare(&plan)? };
         let script = Script {
             maps_ids: plan.namespaces.clone.contains(Namespaces::USER),
-            runtime_hooks: has_runtime_hooks(&plan),
+            runtime_hooks: pauses_when_mounted(&plan),
             serves_terminal: plan.process.terminal && console_socket.is_none(),
             seccomp_listener: listener,
         };
@@ -221,7 +246,7 @@ pub fn create(
     match result {
         Ok((pidfd, terminal)) => {
             undo.disarm();
-            Ok(Created { container, pidfd, terminal })
+            Ok(Created { container, pidfd, terminal, notify: notify_socket })
         }
         Err(error) => Err(undo.run(error)),
     }
@@ -249,7 +274,12 @@ fn serve(
     container.record.init = ProcessId::of(pid);
     container.dir.save(&container.record)?;
     let state = HookState::of(&container.record);
+    if let Some(rdt) = &plan.rdt {
+        let root = Path::new(crate::rdt::ROOT);
+        crate::rdt::apply(root, rdt, &container.record.id, pid, container.dir.path())?;
+    }
     channel.expect(Step::Mounted)?;
+    crate::net_devices::attach(&plan.net_devices, Path::new(&format!("/proc/{pid}/ns/net")))?;
     if has_runtime_hooks(plan) {
         let json = state.json("creating", pid);
         #[allow(deprecated)]
@@ -259,7 +289,7 @@ fn serve(
     channel.send(Step::HooksDone, None)?;
     let terminal = channel.expect_fd(Step::Terminal)?;
     if let Some(listener) = channel.expect_fd(Step::Listener)? {
-        listener::hand_over(plan, &state, pid, &listener)?;
+        listener::hand_over(plan.seccomp.as_ref(), &state.value("creating", pid), pid, &listener)?;
     }
     channel.expect(Step::Ready)?;
     if !rootless::is_unprivileged() {
@@ -334,6 +364,11 @@ fn has_runtime_hooks(plan: &ContainerPlan) -> bool {
     #[allow(deprecated)]
     let prestart = plan.hooks.prestart();
     [prestart, plan.hooks.create_runtime()].into_iter().flatten().any(|list| !list.is_empty())
+}
+
+/// Init waits where hooks, or what moves interfaces into its network, come before its own hooks and its program.
+fn pauses_when_mounted(plan: &ContainerPlan) -> bool {
+    has_runtime_hooks(plan) || !plan.net_devices.is_empty()
 }
 
 fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Result<(), ContainerError> {

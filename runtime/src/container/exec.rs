@@ -1,14 +1,16 @@
 //! Running another process in a container.
 
-use super::ContainerError;
 use super::create::files::write_pid_file;
-use super::create::oom_score;
+use super::create::{listener, oom_score};
 use super::status::{Container, Status};
+use super::{ContainerError, HookState};
 use crate::handshake::{Channel, Script, Step};
 use crate::host::Host;
 use crate::init::{self, InitError, settle};
 use crate::pid::ProcessId;
+use crate::plan::placement::{self, Placement};
 use crate::plan::process::{self, ProcessPlan};
+use crate::plan::rdt;
 use crate::process::limits;
 use crate::process::program::Program;
 use crate::rootfs::procfs::Proc;
@@ -32,8 +34,8 @@ pub struct Options {
     pub preserve_fds: u32,
     pub ignore_paused: bool,
     pub detach: bool,
-    /// A cgroup below the container's.
-    pub sub_cgroup: Option<String>,
+    /// Cgroups below the container's: one path for all controllers, or for some `controller[,…]:path`.
+    pub sub_cgroups: Vec<String>,
 }
 
 /// A process that runs in a container.
@@ -77,11 +79,6 @@ pub fn exec(
         .map(seccomp::compile)
         .transpose()
         .map_err(|e| config::ConfigError::invalid("linux.seccomp", e.to_string()))?;
-    if filter.as_ref().is_some_and(|f| f.notify) {
-        return Err(ContainerError::Refused(
-            "exec with a seccomp profile that notifies is not supported".into(),
-        ));
-    }
     let init = container
         .record
         .init
@@ -95,34 +92,43 @@ pub fn exec(
                 .map_err(ContainerError::act(format!("connecting to console socket {}", path.display())))
         })
         .transpose()?;
-    let joiner = match &options.sub_cgroup {
-        Some(path) => sub_cgroup(&container.record.cgroup, path)?.joiner()?,
-        None => container.cgroup()?.joiner()?,
-    };
-    launch(container, plan, filter, joiner, init, socket, options)
+    let joiner = sub_cgroups(&container.record.cgroup, &options.sub_cgroups)?.joiner()?;
+    let placement = spec.linux().as_ref().map(placement::plan).transpose()?.unwrap_or_default();
+    launch(container, spec, plan, placement, filter, joiner, init, socket, options)
 }
 
-/// A cgroup below the container's, which has to exist: `[controller:]path`.
-fn sub_cgroup(paths: &Paths, text: &str) -> Result<Cgroup, ContainerError> {
-    let (controller, path) = match text.split_once(':') {
-        Some((controller, path)) => (Some(controller), path),
-        None => (None, text),
-    };
-    let path = Path::new(path.trim_start_matches('/'));
-    if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-        return Err(ContainerError::Refused(format!("--cgroup: {text:?} leaves the container's cgroup")));
-    }
-    let mut paths = paths.clone();
-    if controller.is_some_and(|c| !paths.0.contains_key(c)) {
-        return Err(ContainerError::Refused(format!(
-            "--cgroup: {text:?} names no controller of the container"
-        )));
-    }
-    for (name, dir) in &mut paths.0 {
-        if controller.is_none_or(|c| c == name) {
-            dir.push(path);
-            if !dir.is_dir() {
-                return Err(ContainerError::Refused(format!("--cgroup: {} does not exist", dir.display())));
+/// The container's cgroup with the given ones below it, which have to exist, in place of its own directories.
+fn sub_cgroups(own: &Paths, list: &[String]) -> Result<Cgroup, ContainerError> {
+    let refuse = |why: String| ContainerError::Refused(format!("invalid --cgroup argument: {why}"));
+    let mut paths = own.clone();
+    let mut named = std::collections::HashSet::new();
+    for text in list {
+        let (controllers, path) = match text.split_once(':') {
+            Some((controllers, path)) => (controllers.split(',').collect(), path),
+            None if list.len() > 1 => return Err(refuse(format!("{text} (missing <controller>: prefix)"))),
+            None => (Vec::new(), text.as_str()),
+        };
+        let path = Path::new(path.trim_start_matches('/'));
+        if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+            return Err(refuse(format!("{text:?} leaves the container's cgroup")));
+        }
+        for controller in &controllers {
+            if controller.is_empty() {
+                return Err(refuse(format!("{text} (empty <controller> prefix)")));
+            }
+            if !named.insert((*controller).to_owned()) {
+                return Err(refuse(format!("controller {controller} specified multiple times")));
+            }
+            if !paths.0.contains_key(*controller) {
+                return Err(refuse(format!("{text:?} names no controller of the container")));
+            }
+        }
+        for (name, dir) in &mut paths.0 {
+            if controllers.is_empty() || controllers.contains(&name.as_str()) {
+                dir.push(path);
+                if !dir.is_dir() {
+                    return Err(refuse(format!("{} does not exist", dir.display())));
+                }
             }
         }
     }
@@ -144,9 +150,12 @@ fn cgroup_of_init(container: &Container) -> Result<Cgroup, ContainerError> {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn launch(
     container: &Container,
+    spec: &Spec,
     plan: ProcessPlan,
+    placement: Placement,
     filter: Option<seccomp::Program>,
     mut joiner: Joiner,
     init: OwnedFd,
@@ -154,7 +163,12 @@ fn launch(
     options: &Options,
 ) -> Result<Executed, ContainerError> {
     let mut namespaces = Namespaces::from_bits(container.record.namespaces);
-    let script = Script { serves_terminal: plan.terminal && socket.is_none(), ..Script::default() };
+    let notifies = filter.as_ref().is_some_and(|f| f.notify);
+    let script = Script {
+        seccomp_listener: notifies,
+        serves_terminal: plan.terminal && socket.is_none(),
+        ..Script::default()
+    };
     let (mut channel, child_channel) = Channel::pair(script)?;
     let unprivileged = rootless::is_unprivileged();
     if unprivileged && namespaces.contains(Namespaces::USER) && !rootless::may_administer() {
@@ -170,7 +184,7 @@ fn launch(
     }
     let into = |joiner: &Joiner| Fork { cgroup: joiner.clone_into(), ..Fork::default() }.fork();
     let forked = match into(&joiner) {
-        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && options.sub_cgroup.is_none() => {
+        Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && options.sub_cgroups.is_empty() => {
             joiner = cgroup_of_init(container)?.joiner()?;
             into(&joiner)
         }
@@ -179,12 +193,22 @@ fn launch(
     match forked.map_err(ContainerError::act("forking into the container's cgroup"))? {
         Forked::Child => {
             drop(channel);
-            let child = Child { container, plan: &plan, filter, joiner, init, namespaces, socket, options };
+            let child = Child {
+                container,
+                plan: &plan,
+                placement: &placement,
+                filter,
+                joiner,
+                init,
+                namespaces,
+                socket,
+                options,
+            };
             child.run(child_channel)
         }
         Forked::Parent { pid, pidfd } => {
             drop(child_channel);
-            let served = serve(&plan, &mut channel, pid, options)
+            let served = serve(container, spec, &plan, &mut channel, pid, options)
                 .and_then(|terminal| Ok(channel.executed().map(|()| terminal)?));
             match served {
                 Ok(terminal) => Ok(Executed { pidfd, terminal }),
@@ -200,12 +224,25 @@ fn launch(
 }
 
 fn serve(
+    container: &Container,
+    spec: &Spec,
     plan: &ProcessPlan,
     channel: &mut Channel,
     pid: i32,
     options: &Options,
 ) -> Result<Option<OwnedFd>, ContainerError> {
     let terminal = channel.expect_fd(Step::Terminal)?;
+    if let Some(listener) = channel.expect_fd(Step::Listener)? {
+        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let init = container.record.init.map_or(0, |p| p.pid);
+        let state = HookState::of(&container.record).value("running", init);
+        listener::hand_over(profile, &state, pid, &listener)?;
+    }
+    if let Some(rdt) = spec.linux().as_ref().map(rdt::plan).transpose()?.flatten() {
+        let root = Path::new(crate::rdt::ROOT);
+        let group = crate::rdt::group(root, &rdt, &container.record.id);
+        crate::rdt::join(root, &group, pid)?;
+    }
     channel.expect(Step::Ready)?;
     if !rootless::is_unprivileged() {
         oom_score(plan, pid)?;
@@ -221,6 +258,7 @@ fn serve(
 struct Child<'a> {
     container: &'a Container,
     plan: &'a ProcessPlan,
+    placement: &'a Placement,
     filter: Option<seccomp::Program>,
     joiner: Joiner,
     init: OwnedFd,
@@ -249,7 +287,10 @@ impl Child<'_> {
                 .map_err(|e| named("writing oom_score_adj", e.to_string()))?;
             rootless::close().map_err(|e| named("making the process undumpable", e.to_string()))?;
         }
+        let affinity = &self.plan.affinity;
+        affinity.before().map_err(|e| named("process.execCPUAffinity.initial", e.to_string()))?;
         self.joiner.join_self().map_err(|e| named("entering the cgroup", e.to_string()))?;
+        affinity.after().map_err(|e| named("process.execCPUAffinity.final", e.to_string()))?;
         let rest = self.namespaces.without(Namespaces::PID);
         // entered already, or about to be
         let user_namespace = self.container.record.namespaces & Namespaces::USER.bits() != 0;
@@ -272,11 +313,12 @@ impl Child<'_> {
         if self.plan.apparmor.is_some() || self.plan.selinux.is_some() {
             settle::labels(self.plan, &Proc::new()?)?;
         }
+        self.placement.apply().map_err(|e| named("placing the process", e.to_string()))?;
         settle::keyring(&self.container.record.id)?;
         let program = settle::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
         channel.send(Step::Ready, None)?;
         channel.expect(Step::Go)?;
-        settle::load_last(self.filter.as_ref().filter(|_| self.plan.no_new_privileges))?;
+        settle::load_last(self.filter.as_ref().filter(|f| self.plan.no_new_privileges && !f.notify))?;
         wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
         limits::set(&self.plan.rlimits)?;
         Ok(program)

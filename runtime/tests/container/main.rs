@@ -1,7 +1,11 @@
 //! runw as a program: whole containers on this machine's kernel. Every test needs root and busybox-static.
 
 mod attacks;
+mod attacks_privilege;
+mod attacks_races;
 mod bundle;
+mod commands;
+mod disguise;
 mod execs;
 mod failures;
 mod filesystem;
@@ -10,6 +14,9 @@ mod identity;
 mod lifecycle;
 mod limits;
 mod namespaces;
+mod placement;
+mod refusals;
 mod rootless;
 mod seccomp;
+mod systemd;
 mod terminals;
