@@ -42,8 +42,38 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(text)
 }
 
+/// The text with `user` added to its process, if that is missing: the specification's schema asks for `cwd` only, and
+/// ids that are not given are 0.
+fn with_user(text: &[u8]) -> Option<Vec<u8>> {
+    let mut value: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let root = value.as_object_mut()?;
+    let process = if root.contains_key("process") {
+        root.get_mut("process")?.as_object_mut()?
+    } else if root.contains_key("cwd") {
+        root
+    } else {
+        return None;
+    };
+    if process.contains_key("user") {
+        return None;
+    }
+    process.insert("user".to_owned(), serde_json::json!({"uid": 0, "gid": 0}));
+    serde_json::to_vec(&value).ok()
+}
+
 /// Parses JSON; unknown fields are ignored, as the specification says. `shown` names the text in errors.
 pub fn parse<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> Result<T, ConfigError> {
+    match parse_as_it_is(text, shown) {
+        // looked into only after it failed: the common case is parsed once
+        Err(e) => match with_user(text) {
+            Some(text) => parse_as_it_is(&text, shown),
+            None => Err(e),
+        },
+        ok => ok,
+    }
+}
+
+fn parse_as_it_is<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> Result<T, ConfigError> {
     let json = &mut serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut *json).map_err(|e| {
         let at = e.path().to_string();
@@ -65,4 +95,25 @@ pub fn load(bundle: &Path) -> Result<(Vec<u8>, Spec), ConfigError> {
     let text = read(&path)?;
     let spec = parse(&text, &path.display().to_string())?;
     Ok((text, spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::{Process, Spec};
+
+    #[test]
+    fn a_process_without_user_is_roots() {
+        let process: Process = parse(br#"{"cwd":"/","args":["x"]}"#, "p").unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
+        let spec: Spec = parse(br#"{"ociVersion":"1.0.0","process":{"cwd":"/"}}"#, "c").unwrap();
+        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+    }
+
+    #[test]
+    fn a_malformed_field_is_named_by_its_path() {
+        let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":-1,"gid":0}}}"#;
+        let e = parse::<Spec>(text, "config.json").unwrap_err().to_string();
+        assert!(e.starts_with("config.json: process.user.uid: invalid value"), "{e}");
+    }
 }

@@ -25,6 +25,10 @@ pub enum ContainerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Rdt(#[from] crate::rdt::RdtError),
+    #[error(transparent)]
+    NetDevice(#[from] crate::net_devices::NetDeviceError),
+    #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),

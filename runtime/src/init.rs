@@ -110,6 +110,7 @@ fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root,
     }
     if let Some(joiner) = init.cgroup.take() {
         named("entering the cgroup", joiner.join_self())?;
+        named("allowing the cgroup's CPUs", crate::plan::affinity::release())?;
     }
     // by the runtime's user, who may get to paths that the root of the namespace may not
     if init.sources.is_none() && plan.namespaces.builds_rootfs() {
@@ -236,9 +237,7 @@ fn become_process(init: &mut Init<'_>, root: &Root, channel: &mut Channel) -> Re
     if !init.no_new_keyring {
         keyring(init.id)?;
     }
-    if let Some(persona) = plan.personality {
-        named("setting the personality", wharf_sys::sched::set_personality(persona))?;
-    }
+    named("placing the process", plan.placement.apply())?;
     let mut program =
         settle(&plan.process, root, plan.namespaces.has_user(), init.seccomp.as_ref(), channel)?;
     if init.listen_fds > 0 {

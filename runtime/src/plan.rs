@@ -1,11 +1,16 @@
 //! Everything a container needs, checked and in order, as data: made without touching the system, then executed.
 
+pub mod affinity;
 pub mod capabilities;
 pub mod devices;
+pub mod id_list;
 pub mod mounts;
 pub mod namespaces;
+pub mod net_devices;
 pub mod options;
+pub mod placement;
 pub mod process;
+pub mod rdt;
 pub mod sysctl;
 
 use crate::config::ConfigError;
@@ -13,7 +18,7 @@ use crate::host::Host;
 use devices::Device;
 use mounts::{MountOp, clean_absolute};
 use namespaces::NamespacePlan;
-use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxPersonalityDomain, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxResources, LinuxSeccomp, Spec};
 use process::ProcessPlan;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::Propagation;
@@ -46,8 +51,9 @@ pub struct ContainerPlan {
     pub seccomp: Option<LinuxSeccomp>,
     pub resources: LinuxResources,
     pub cgroups_path: Option<String>,
-    /// The argument of personality(2).
-    pub personality: Option<u32>,
+    pub placement: placement::Placement,
+    pub rdt: Option<rdt::RdtPlan>,
+    pub net_devices: Vec<net_devices::NetDevice>,
     pub annotations: std::collections::HashMap<String, String>,
     pub oci_version: String,
 }
@@ -96,16 +102,15 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
             .as_ref()
             .map(|p| p.to_string_lossy().into_owned())
             .filter(|p| !p.is_empty()),
-        personality: linux.personality().as_ref().map(|p| match p.domain() {
-            LinuxPersonalityDomain::PerLinux => 0,
-            LinuxPersonalityDomain::PerLinux32 => 8,
-        }),
+        placement: placement::plan(linux)?,
+        rdt: rdt::plan(linux)?,
+        net_devices: net_devices::plan(linux, &namespaces)?,
         annotations: spec.annotations().clone().unwrap_or_default(),
         oci_version: spec.version().clone(),
         namespaces,
     };
     contradictions(&plan)?;
-    unsupported(linux)?;
+    host_offers(&plan)?;
     host.check_labels(&plan.process, linux.mount_label().as_deref(), "process")?;
     check_hooks(&plan.hooks)?;
     Ok(plan)
@@ -168,7 +173,14 @@ fn time_offsets(linux: &oci_spec::runtime::Linux) -> Result<Vec<(String, i64, u3
                 "unknown clock; allowed are monotonic and boottime",
             ));
         }
-        out.push((clock.clone(), offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0)));
+        let nanos = offset.nanosecs().unwrap_or(0);
+        if nanos > 999_999_999 {
+            return Err(ConfigError::invalid(
+                format!("linux.timeOffsets.{clock}.nanosecs"),
+                format!("{nanos} is a second or more; 0 to 999999999 are allowed"),
+            ));
+        }
+        out.push((clock.clone(), offset.secs().unwrap_or(0), nanos));
     }
     Ok(out)
 }
@@ -247,22 +259,13 @@ pub fn host_id(id: u32, mappings: &[LinuxIdMapping]) -> Option<u32> {
     })
 }
 
-/// What this runtime does not do yet is refused, never passed over in silence.
-fn unsupported(linux: &oci_spec::runtime::Linux) -> Result<(), ConfigError> {
-    if linux.intel_rdt().is_some() && !Path::new("/sys/fs/resctrl/schemata").exists() {
+/// What the host does not have is refused, never passed over in silence.
+fn host_offers(plan: &ContainerPlan) -> Result<(), ConfigError> {
+    if plan.rdt.is_some() && !Path::new(crate::rdt::ROOT).join("schemata").exists() {
         return Err(ConfigError::invalid(
             "linux.intelRdt",
-            "this host has no resource control filesystem (resctrl)",
+            format!("this host has no resource control filesystem (resctrl) mounted at {}", crate::rdt::ROOT),
         ));
-    }
-    for (present, at) in [
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
-        (linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
-    ] {
-        if present {
-            return Err(ConfigError::invalid(at, "not supported by this version of runw"));
-        }
     }
     Ok(())
 }

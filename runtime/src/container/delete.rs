@@ -91,6 +91,7 @@ fn end(container: &Container) -> Result<(), ContainerError> {
 /// that the deletion can be tried again: nothing else knows of the cgroup.
 pub fn destroy(container: &Container) -> Result<(), ContainerError> {
     remove_cgroup(container)?;
+    crate::rdt::remove(container.dir.path()).map_err(ContainerError::act("removing the class of service"))?;
     let removed = container.dir.remove();
     let list = container.record.hooks.as_ref().and_then(|h| h.poststop().as_ref());
     // the specification: a failing poststop hook is logged, the deletion goes on

@@ -1,5 +1,6 @@
 //! The process of a container or of an exec, checked and in the kernel's terms. Pure.
 
+use super::affinity::{self, Affinity};
 use super::capabilities::CapSets;
 use crate::config::ConfigError;
 use oci_spec::runtime::{
@@ -33,6 +34,8 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedAttr>,
     /// Class and level.
     pub io_priority: Option<(u8, u8)>,
+    /// For exec only, as the specification says.
+    pub affinity: Affinity,
 }
 
 /// Checks `process`; `at` is its JSON path ("process", or "" for an exec's own file).
@@ -90,6 +93,7 @@ pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
         oom_score_adj: oom_score(process.oom_score_adj(), &field("oomScoreAdj"))?,
         apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
         selinux: process.selinux_label().clone().filter(|l| !l.is_empty()),
+        affinity: affinity::plan(process, &field("execCPUAffinity"))?,
         scheduler: process.scheduler().as_ref().map(|s| scheduler(s, &field("scheduler"))).transpose()?,
         io_priority: match process.io_priority() {
             None => None,

@@ -108,7 +108,37 @@ fn open_target(root: &Root, path: &Path, kind: Target) -> Result<OwnedFd, Rootfs
             Err(e) => return Err(RootfsError::act("opening", path)(e)),
         }
     }
-    root.ensure(path, kind)
+    let target = root.ensure(path, kind)?;
+    not_in_disguise(root, &target, path)?;
+    Ok(target)
+}
+
+/// The plan refuses targets that are *spelled* below /proc; a symlink of the image gives those files other names. Where a
+/// path leads counts: onto procfs or sysfs (or their mount points, while these are bare directories) only under their own
+/// names, which the plan has judged.
+fn not_in_disguise(root: &Root, target: &OwnedFd, path: &Path) -> Result<(), RootfsError> {
+    const SYSFS_MAGIC: i64 = 0x6265_6572;
+    let magic = fstatfs(target).map_err(RootfsError::act("looking at", path))?.f_type as i64;
+    let stat = fstat(target).map_err(RootfsError::act("looking at", path))?;
+    for (own, its_magic) in [("/proc", PROC_SUPER_MAGIC), ("/sys", SYSFS_MAGIC)] {
+        if path.starts_with(own) {
+            continue;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let there = root.open_without_symlinks(Path::new(own), flags).ok().and_then(|d| fstat(&d).ok());
+        let inside = there.is_some_and(|d| {
+            (d.st_dev, d.st_ino) == (stat.st_dev, stat.st_ino)
+                || (magic == its_magic && d.st_dev == stat.st_dev)
+        });
+        // any procfs at all: a second one, bound from the host, is as good a way in
+        if inside || (magic == PROC_SUPER_MAGIC && own == "/proc") {
+            return Err(RootfsError::refused(
+                path,
+                format!("cannot be mounted because it leads into {own} by a symlink or a mount"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A new filesystem instance, mounted but attached nowhere. Used for tmpfs masks too.

@@ -55,3 +55,33 @@ fn root_the_agent_gets_the_notification_descriptor_and_the_state() {
         assert_eq!(message["pid"], b.state()["pid"]);
     }
 }
+
+#[test]
+fn root_an_exec_gets_a_notification_descriptor_of_its_own() {
+    for no_new_privileges in [true, false] {
+        let mut b = forbids_mkdir(no_new_privileges);
+        b.config["process"]["args"] = json!(["sleep", "1000"]);
+        let path = b.path().join("agent");
+        b.config["linux"]["seccomp"]["syscalls"][0] =
+            json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+        b.config["linux"]["seccomp"]["listenerPath"] = path.to_string_lossy().into();
+        let receive = |act: &dyn Fn()| {
+            let _ = std::fs::remove_file(&path);
+            crate::terminals::receiver(std::os::unix::net::UnixListener::bind(&path).unwrap(), act)
+        };
+        let _init = receive(&|| {
+            b.run_detached();
+        });
+        let pid_file = b.path().join("exec.pid");
+        let (fd, message) = receive(&|| {
+            b.call(&["exec", "-d", "--pid-file", pid_file.to_str().unwrap(), &b.id, "sleep", "1000"]).ok();
+        });
+        let link =
+            std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd))).unwrap();
+        assert!(link.to_string_lossy().contains("seccomp notify"), "{link:?}");
+        let message: serde_json::Value = serde_json::from_slice(&message).unwrap();
+        assert_eq!(message["pid"].to_string(), std::fs::read_to_string(&pid_file).unwrap());
+        assert_eq!(message["state"]["pid"], b.state()["pid"]);
+        assert_eq!(message["state"]["status"], "running");
+    }
+}

@@ -2,18 +2,18 @@
 
 use crate::config::ConfigError;
 use crate::console;
-use crate::container::{ContainerError, HookState};
-use crate::plan::ContainerPlan;
+use crate::container::ContainerError;
+use oci_spec::runtime::LinuxSeccomp;
 use std::os::fd::OwnedFd;
 
-/// Gives the seccomp notification descriptor to the agent at listenerPath, with the state as the specification has it.
+/// Gives the seccomp notification descriptor of the process `pid` to the agent at listenerPath, with the state as the specification has it.
 pub fn hand_over(
-    plan: &ContainerPlan,
-    state: &HookState<'_>,
+    profile: Option<&LinuxSeccomp>,
+    state: &serde_json::Value,
     pid: i32,
     listener: &OwnedFd,
 ) -> Result<(), ContainerError> {
-    let Some(profile) = &plan.seccomp else { return Ok(()) };
+    let Some(profile) = profile else { return Ok(()) };
     let Some(path) = profile.listener_path() else {
         return Err(ContainerError::Config(ConfigError::invalid(
             "linux.seccomp.listenerPath",
@@ -21,11 +21,11 @@ pub fn hand_over(
         )));
     };
     let message = serde_json::json!({
-        "ociVersion": state.oci_version,
+        "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": profile.listener_metadata().clone().unwrap_or_default(),
-        "state": state.value("creating", pid),
+        "state": state,
     });
     let socket = console::connect_path(path)
         .map_err(ContainerError::act(format!("connecting to the seccomp agent at {}", path.display())))?;

@@ -4,6 +4,7 @@ use crate::container::ContainerError;
 use crate::state::StateDir;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
+use wharf_cgroups::systemd::Unit;
 use wharf_cgroups::{Cgroup, Paths};
 
 #[derive(Debug)]
@@ -11,14 +12,18 @@ pub struct Undo {
     dir: Option<StateDir>,
     cgroup: Option<Paths>,
     process: Option<OwnedFd>,
+    unit: Option<Unit>,
 }
 
 impl Undo {
     pub fn new(dir: StateDir) -> Self {
-        Self { dir: Some(dir), cgroup: None, process: None }
+        Self { dir: Some(dir), cgroup: None, process: None, unit: None }
     }
     pub fn cgroup_may_exist(&mut self, paths: Paths) {
         self.cgroup = Some(paths);
+    }
+    pub fn unit_exists(&mut self, unit: Unit) {
+        self.unit = Some(unit);
     }
     pub fn process(&mut self, pidfd: OwnedFd) {
         self.process = Some(pidfd);
@@ -29,6 +34,7 @@ impl Undo {
         self.dir = None;
         self.cgroup = None;
         self.process = None;
+        self.unit = None;
     }
 
     /// Undoes everything; the error is the one that made this necessary, with what went wrong in undoing added.
@@ -51,6 +57,11 @@ impl Undo {
                 problems.push(format!("waiting for init: {e}"));
             }
         }
+        if let Some(unit) = self.unit.take()
+            && let Err(e) = unit.stop()
+        {
+            problems.push(e.to_string());
+        }
         if let Some(paths) = self.cgroup.take() {
             match Cgroup::from_paths(&paths) {
                 Ok(cgroup) => {
@@ -62,6 +73,11 @@ impl Undo {
                 }
                 Err(e) => problems.push(e.to_string()),
             }
+        }
+        if let Some(dir) = &self.dir
+            && let Err(e) = crate::rdt::remove(dir.path())
+        {
+            problems.push(e.to_string());
         }
         if let Some(dir) = self.dir.take()
             && let Err(e) = dir.remove()

@@ -1,0 +1,65 @@
+//! The CPUs an exec may run on, from `process.execCPUAffinity`. Planned purely; applied by the process to itself.
+
+use super::id_list;
+use crate::config::ConfigError;
+use oci_spec::runtime::Process;
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Lists of CPUs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// Before the process is in the container's cgroup.
+    pub initial: Option<Vec<u32>>,
+    /// Once it is there.
+    pub last: Option<Vec<u32>>,
+}
+
+/// Checks `execCPUAffinity`; `at` is its JSON path.
+pub fn plan(process: &Process, at: &str) -> Result<Affinity, ConfigError> {
+    let Some(given) = process.exec_cpu_affinity() else { return Ok(Affinity::default()) };
+    let list = |text: &Option<String>, name: &str| match text.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => id_list::parse(text, id_list::MAX_CPU)
+            .map(Some)
+            .map_err(|e| ConfigError::invalid(format!("{at}.{name}"), e)),
+    };
+    Ok(Affinity {
+        initial: list(given.initial(), "initial")?,
+        last: list(given.cpu_affinity_final(), "final")?,
+    })
+}
+
+fn set(cpus: impl IntoIterator<Item = u32>) -> Result<(), Errno> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(cpu as usize);
+    }
+    sched_setaffinity(None, &set)
+}
+
+impl Affinity {
+    /// Before entering the cgroup.
+    pub fn before(&self) -> Result<(), Errno> {
+        self.initial.iter().try_for_each(|cpus| set(cpus.iter().copied()))
+    }
+
+    /// After entering it. With nothing asked for all CPUs of the cgroup are allowed: else the process would keep to
+    /// those that the caller of the runtime happens to be tied to.
+    pub fn after(&self) -> Result<(), Errno> {
+        match (&self.initial, &self.last) {
+            (_, Some(cpus)) => set(cpus.iter().copied()),
+            (Some(_), None) => Ok(()),
+            (None, None) => release(),
+        }
+    }
+}
+
+/// All CPUs that the cgroup allows: the kernel cuts the set down to them.
+pub fn release() -> Result<(), Errno> {
+    match set(0..=id_list::MAX_CPU) {
+        // a host's own policy may keep it from us; that is no reason not to run
+        Err(Errno::PERM | Errno::INVAL) => Ok(()),
+        other => other,
+    }
+}
