@@ -1,6 +1,6 @@
 //! Which compression a stream has, by its first bytes, and undoing it.
 
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read, Write};
 
 use flate2::bufread::MultiGzDecoder;
 use wharf_kinds::Kind;
@@ -97,10 +97,58 @@ impl<R: Read> Read for Decompressor<R> {
     }
 }
 
+/// A stream being compressed. The same bytes give the same stream.
+pub enum Compressor<W: Write> {
+    None(W),
+    Gzip(Box<flate2::write::GzEncoder<W>>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
+}
+
+impl<W: Write> Compressor<W> {
+    pub fn new(compression: Compression, out: W) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Compressor::None(out),
+            // no name and no time in the header
+            Compression::Gzip => {
+                Compressor::Gzip(Box::new(flate2::write::GzEncoder::new(out, flate2::Compression::default())))
+            }
+            Compression::Zstd => Compressor::Zstd(Box::new(zstd::stream::write::Encoder::new(
+                out,
+                zstd::DEFAULT_COMPRESSION_LEVEL,
+            )?)),
+        })
+    }
+
+    /// Writes the end of the stream.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Compressor::None(out) => Ok(out),
+            Compressor::Gzip(encoder) => encoder.finish(),
+            Compressor::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Compressor::None(out) => out.write(bytes),
+            Compressor::Gzip(encoder) => encoder.write(bytes),
+            Compressor::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Compressor::None(out) => out.flush(),
+            Compressor::Gzip(encoder) => encoder.flush(),
+            Compressor::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     fn gzip(data: &[u8]) -> Vec<u8> {

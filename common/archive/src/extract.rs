@@ -481,7 +481,7 @@ fn write_all_at(fd: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<(), E
 }
 
 /// A path for an error message, bounded.
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     let cut = &path[..path.len().min(256)];
     String::from_utf8_lossy(cut).into_owned()
 }

@@ -7,13 +7,16 @@
 mod apply;
 mod compression;
 mod copy;
+mod diff;
 mod extract;
 mod tar;
 mod tree;
+mod write;
 
 pub use apply::{Applied, ApplyError, Limits, apply, apply_early};
-pub use compression::{Compression, CompressionError, Decompressor};
+pub use compression::{Compression, CompressionError, Compressor, Decompressor};
 pub use copy::copy_tree;
+pub use diff::{DiffError, write_diff};
 pub use extract::{ExtractError, Pending, Whiteouts};
 pub use tar::{Entry, EntryKind, TarError, TarReader};
 pub use tree::{TreeUsage, remove_tree, tree_usage};

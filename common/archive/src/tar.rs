@@ -306,5 +306,22 @@ impl<R: Read> TarReader<R> {
     }
 }
 
+/// The data of the present entry, as stored, and its end.
+impl<R: Read> Read for TarReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.data_left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = self.input.read(&mut buffer[..wanted])?;
+        if count == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TarError::Truncated { at: self.at }));
+        }
+        self.at += count as u64;
+        self.data_left -= count as u64;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests;

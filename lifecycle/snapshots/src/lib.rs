@@ -4,6 +4,7 @@
 //! made before its record and removed after it, so whatever has no record is garbage.
 
 mod backend;
+mod compare;
 mod error;
 mod flush;
 mod layer;
@@ -12,12 +13,13 @@ mod mount;
 mod snapshotter;
 mod unpack;
 
+pub use compare::{CompareError, compare};
 pub use error::SnapshotError;
 pub use layer::{LayerError, apply_layer};
 pub use mount::Mount;
 pub use snapshotter::{NATIVE, OVERLAYFS, Snapshotter};
 pub use unpack::Layer;
-pub use wharf_archive::{Applied, Limits};
+pub use wharf_archive::{Applied, Compression, Limits};
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,143 @@
+//! The layer between two sets of mounts.
+//!
+//! An overlay is looked at through a mount of its own, read-only and detached: it has no path, nobody else sees it,
+//! and it goes when its descriptor does, also when the process is killed.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
+};
+use wharf_archive::{Compression, Compressor, DiffError, write_diff};
+use wharf_kinds::Kind;
+use wharf_vocab::{Algorithm, Digest, Digester};
+
+use crate::layer::{LayerError, open};
+use crate::mount::Mount;
+
+/// Why two sets of mounts were not compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    #[error("cannot compare these mounts: {0}: not implemented")]
+    Mounts(String),
+    #[error(transparent)]
+    Open(#[from] LayerError),
+    #[error("mount the overlay to compare: {0}")]
+    Overlay(io::Error),
+    #[error("start the compression: {0}")]
+    Compression(io::Error),
+    #[error("compare: {0}")]
+    Diff(#[from] DiffError),
+}
+
+impl CompareError {
+    pub fn kind(&self) -> Kind {
+        match self {
+            CompareError::Mounts(_) => Kind::Unimplemented,
+            CompareError::Open(e) => e.kind(),
+            CompareError::Overlay(e) | CompareError::Compression(e) => Kind::of_io(e),
+            CompareError::Diff(e) => e.kind(),
+        }
+    }
+}
+
+/// Writes the layer that makes `lower` into `upper`, compressed, to `out`, and gives `out` back with the digest of
+/// the archive (the DiffID). No file in it is later than `latest`, in seconds of Unix time.
+pub fn compare<W: Write>(
+    lower: &[Mount],
+    upper: &[Mount],
+    compression: Compression,
+    latest: Option<i64>,
+    out: W,
+) -> Result<(Digest, W), CompareError> {
+    let lower = view(lower)?;
+    let Some(upper) = view(upper)? else {
+        return Err(CompareError::Mounts("there is nothing to compare with".into()));
+    };
+    let compressor = Compressor::new(compression, out).map_err(CompareError::Compression)?;
+    let hashed = Hashed { out: compressor, digester: Digester::new(Algorithm::Sha256) };
+    let hashed = write_diff(lower.as_ref().map(AsFd::as_fd), upper.as_fd(), hashed, latest)?;
+    let out = hashed.out.finish().map_err(DiffError::Write)?;
+    Ok((hashed.digester.finish(), out))
+}
+
+/// The root that the mounts show; `None` for no mounts, which show nothing.
+fn view(mounts: &[Mount]) -> Result<Option<OwnedFd>, CompareError> {
+    let [mount] = mounts else {
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        return Err(CompareError::Mounts(format!("at most one mount is taken, {} are given", mounts.len())));
+    };
+    if !mount.target.is_empty() {
+        return Err(CompareError::Mounts("a mount below the root".into()));
+    }
+    match mount.kind.as_str() {
+        "bind" => Ok(Some(open(&mount.source)?)),
+        "overlay" => {
+            // nothing is written, so the upper directory is one more layer
+            let lower = mount.option("lowerdir").unwrap_or_default().split(':');
+            let layers: Vec<&str> =
+                mount.option("upperdir").into_iter().chain(lower).filter(|p| !p.is_empty()).collect();
+            match layers.as_slice() {
+                [] => Err(CompareError::Mounts("an overlay without directories".into())),
+                [only] => Ok(Some(open(only)?)),
+                layers => overlay(layers, mount.has("userxattr")).map(Some),
+            }
+        }
+        other => Err(CompareError::Mounts(format!("a mount of type {other:?}; overlay and bind are taken"))),
+    }
+}
+
+fn overlay(layers: &[&str], userxattr: bool) -> Result<OwnedFd, CompareError> {
+    let failed = |e: Errno| CompareError::Overlay(e.into());
+    let begin = || -> Result<OwnedFd, CompareError> {
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+        if userxattr {
+            fsconfig_set_flag(&fs, "userxattr").map_err(failed)?;
+        }
+        Ok(fs)
+    };
+    let mut fs = begin()?;
+    let mut open_layers = Vec::new();
+    for (n, layer) in layers.iter().enumerate() {
+        match fsconfig_set_string(&fs, "lowerdir+", *layer) {
+            Ok(()) => {}
+            // kernels before 6.8 take all layers in one string of 255 bytes: descriptors have short names
+            Err(Errno::INVAL) if n == 0 => {
+                fs = begin()?;
+                open_layers = layers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+                let names: Vec<String> =
+                    open_layers.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+                fsconfig_set_string(&fs, "lowerdir", names.join(":")).map_err(failed)?;
+                break;
+            }
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    fsconfig_create(&fs).map_err(failed)?;
+    drop(open_layers);
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed)
+}
+
+/// A stream whose bytes are hashed as they pass.
+struct Hashed<W> {
+    out: W,
+    digester: Digester,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.digester.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
