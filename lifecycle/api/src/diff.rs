@@ -1,5 +1,7 @@
 //! containerd.services.diff.v1
 
+mod compare;
+
 use lifecycle_snapshots::apply_layer;
 use tonic::{Request, Response, Status};
 use wharf_containerd::containerd::services::diff::v1 as api;
@@ -25,6 +27,13 @@ impl api::diff_server::Diff for DiffService {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
         let request = request.into_inner();
         let layer = wire::descriptor_from(wire::required(request.diff, "diff")?)?;
+        if !is_layer(&layer.media_type) {
+            let text = format!(
+                "no processor for media type {:?}, which is no layer of an image: not implemented",
+                layer.media_type
+            );
+            return Err(status(Kind::Unimplemented, text));
+        }
         let mounts = wire::mounts_from(request.mounts);
         let digest = layer.digest.clone();
         let reader = blocking(move || storage.content.reader(&scope, &digest)).await?;
@@ -47,7 +56,37 @@ impl api::diff_server::Diff for DiffService {
         Ok(Response::new(api::ApplyResponse { applied: Some(applied) }))
     }
 
-    async fn diff(&self, _: Request<api::DiffRequest>) -> Result<Response<api::DiffResponse>, Status> {
-        Err(status(Kind::Unimplemented, "comparing snapshots is not offered yet: not implemented"))
+    /// Puts the layer between two sets of mounts into the content store.
+    async fn diff(&self, request: Request<api::DiffRequest>) -> Result<Response<api::DiffResponse>, Status> {
+        let scope = scope(&request)?;
+        let storage = self.0.clone();
+        let request = request.into_inner();
+        let diff = blocking(move || compare::compare(&storage, &scope, request)).await?;
+        Ok(Response::new(api::DiffResponse { diff: Some(diff) }))
     }
 }
+
+/// Layers, whatever their compression: that is told from the bytes. Without a type they are taken for one, as
+/// containerd's oldest clients give none.
+fn is_layer(media_type: &str) -> bool {
+    let (base, suffix) = media_type.split_once('+').unwrap_or((media_type, ""));
+    let is_oci = matches!(
+        base,
+        "application/vnd.oci.image.layer.v1.tar" | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+    );
+    let is_docker = matches!(
+        base,
+        "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd"
+    );
+    media_type.is_empty()
+        || is_oci && matches!(suffix, "" | "gzip" | "zstd")
+        || is_docker && suffix.is_empty()
+}
+
+#[cfg(test)]
+mod tests;
