@@ -70,7 +70,17 @@ impl Dest {
         Ok(())
     }
 
-    /// Whether everything was taken.
+    /// Whether the reader, too, has taken everything. Of a file there is none.
+    pub(super) fn is_taken(&self) -> bool {
+        match self {
+            Dest::Pipe { fd, pending } => {
+                pending.is_empty() && rustix::io::ioctl_fionread(fd).is_ok_and(|unread| unread == 0)
+            }
+            Dest::File(_) => true,
+        }
+    }
+
+    /// Whether everything was written.
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Dest::Pipe { pending, .. } => pending.is_empty(),

@@ -23,6 +23,10 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// Bytes drained at a process's end at most: a grandchild may go on writing for ever. A pipe holds a
 /// megabyte at most.
 const DRAIN: usize = 2 * 1024 * 1024;
+/// How long the readers of FIFOs may take for what a process left there before its end is told.
+const TAKE: Duration = Duration::from_millis(500);
+/// How often it is looked whether they have: nothing tells of an emptied FIFO.
+const LOOK: Duration = Duration::from_millis(1);
 const MAX_CLIENTS: usize = 64;
 const MAX_PENDING: usize = 16;
 
@@ -46,6 +50,14 @@ pub(super) struct Session {
     fifo_in: Option<(Watched, Option<OwnedFd>)>,
     stdin_once: bool,
     phase: Phase,
+    leaving: Option<Leaving>,
+}
+
+/// The process has ended, and what it wrote is still in the FIFOs.
+struct Leaving {
+    look: Instant,
+    give_up: Instant,
+    done: Done,
 }
 
 enum Sink {
@@ -110,6 +122,7 @@ impl Session {
             fifo_in,
             stdin_once,
             phase: Phase::Open,
+            leaving: None,
         };
         session.update();
         session
@@ -133,19 +146,41 @@ impl Session {
         }
     }
 
-    /// The process ended: delivers what it wrote, then lets clients go.
-    pub(super) fn exited(&mut self, buffer: &mut [u8]) {
+    /// The process ended: delivers what it wrote, then lets clients go, then calls `done`.
+    ///
+    /// FIFOs get some time to be emptied before: a client that hears of the end gives up a FIFO that it is only about
+    /// to open, and with it what is in there (containerd's does).
+    pub(super) fn exited(&mut self, buffer: &mut [u8], done: Done) {
         self.stdin.close();
         self.fifo_in = None;
-        if let Sink::Wharf(_) = self.sink {
-            for i in 0..2 {
-                self.drain(i, buffer);
-            }
+        for i in 0..2 {
+            self.drain(i, buffer);
         }
         if let Sink::Wharf(wharf) = &mut self.sink {
             wharf.let_go("the process has ended");
         }
         self.phase = Phase::Exited;
+        let now = Instant::now();
+        self.leaving = Some(Leaving { look: now, give_up: now + TAKE, done });
+        self.leave(now);
+    }
+
+    /// Tells of the end if the FIFOs were emptied or had their time.
+    fn leave(&mut self, now: Instant) {
+        let Some(leaving) = &mut self.leaving else { return };
+        let taken = match &self.sink {
+            Sink::Forward(dests) => dests.iter().flatten().all(Dest::is_taken),
+            _ => true,
+        };
+        if !taken && now < leaving.give_up {
+            leaving.look = now + LOOK;
+            return;
+        }
+        if let Some(leaving) = self.leaving.take() {
+            (leaving.done)();
+        }
+        self.flush_dest(0);
+        self.flush_dest(1);
     }
 
     /// The process never ran: there is nothing to deliver.
@@ -165,6 +200,10 @@ impl Session {
     pub(super) fn close(&mut self, done: Done, buffer: &mut [u8]) {
         self.stdin.close();
         self.fifo_in = None;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.give_up = Instant::now();
+        }
+        self.leave(Instant::now());
         if matches!(self.sink, Sink::Wharf(_)) {
             for i in 0..2 {
                 self.drain(i, buffer);
@@ -245,11 +284,14 @@ impl Session {
     }
 
     fn flush_dest(&mut self, i: usize) {
+        let waited_for = self.is_open() || self.leaving.is_some();
         let Sink::Forward(dests) = &mut self.sink else { return };
         let Some(dest) = &mut dests[i] else { return };
         let broken = dest.flush().is_err();
-        // its reader finds the end once all is there
-        if broken || self.sources[i].is_none() && dest.is_flushed() {
+        // its reader finds the end once all is there; while it may have yet to come, it is kept what there is
+        let ended = self.sources[i].is_none() && dest.is_flushed();
+        let kept = waited_for && !dest.is_taken();
+        if broken || ended && !kept {
             dests[i] = None;
         }
     }
@@ -363,6 +405,8 @@ impl Session {
             Phase::Closing { deadline, .. } if !matches!(self.sink, Sink::Wharf(_)) => Some(*deadline),
             _ => None,
         };
+        let leaving = self.leaving.as_ref().map(|l| l.look);
+        let closing = closing.into_iter().chain(leaving).min();
         let Sink::Wharf(wharf) = &self.sink else { return closing };
         let pending = wharf.pending.iter().map(|(_, p)| p.deadline);
         pending.chain(wharf.clients.iter().filter_map(|(_, c)| c.deadline())).min()
@@ -370,6 +414,7 @@ impl Session {
 
     /// Gives up what took too long.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.leave(now);
         if let Sink::Wharf(wharf) = &mut self.sink {
             wharf.pending.retain(|(_, p)| p.deadline > now);
             for (_, client) in &mut wharf.clients {

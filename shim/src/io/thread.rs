@@ -112,10 +112,10 @@ impl Loop {
                 Some(id)
             }
             Command::Exited(id, done) => {
-                if let Some(session) = self.sessions.get_mut(&id).filter(|s| s.is_open()) {
-                    session.exited(&mut self.buffer);
+                match self.sessions.get_mut(&id).filter(|s| s.is_open()) {
+                    Some(session) => session.exited(&mut self.buffer, done),
+                    None => done(),
                 }
-                done();
                 Some(id)
             }
             Command::Abandoned(id) => {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use wharf_containerd::containerd::events::TaskDelete;
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse};
-use wharf_kinds::Kind;
 
 use super::container::Container;
 use super::create::stop_in_background;
@@ -115,26 +114,20 @@ impl Shim {
         }
     }
 
-    /// `Task.Shutdown`: ends the program if it holds no container. Clients that are still taking output
+    /// `Task.Shutdown`: whether the program is to end now ([`Shim::end`]), once that is answered. It is if it holds no container. Clients that are still taking output
     /// are served to their end first. A container that is only being created does not count: it is given up. A
     /// sandbox keeps the program.
-    pub(super) fn shutdown(self: &Arc<Self>) -> Result<(), TaskError> {
+    pub(super) fn shutdown(&self) -> bool {
         if self.has_sandbox() {
-            return Ok(());
+            return false;
         }
-        {
-            let mut held = self.lock();
-            if held.ending || held.containers.values().any(Option::is_some) {
-                return Ok(());
-            }
-            held.ending = true;
-            if !held.containers.is_empty() {
-                // the creation's failure ends the program
-                return Ok(());
-            }
+        let mut held = self.lock();
+        if held.ending || held.containers.values().any(Option::is_some) {
+            return false;
         }
-        let ends = self.end();
-        ends.map_err(|e| TaskError::new(Kind::ResourceExhausted, format_args!("shutdown: {e}")))
+        held.ending = true;
+        // a creation's failure ends the program
+        held.containers.is_empty()
     }
 
     /// Ends the program; needs [`Holdings::ending`](super::Holdings).

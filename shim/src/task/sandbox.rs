@@ -268,11 +268,11 @@ impl Shim {
         })
     }
 
-    /// `ShutdownSandbox`: stops it, deletes what containers are left, and ends the program.
+    /// `ShutdownSandbox`: stops it and deletes what containers are left; whether the program is to end now.
     pub(super) fn shutdown_sandbox(
         self: &Arc<Self>,
         request: &ShutdownSandboxRequest,
-    ) -> Result<(), TaskError> {
+    ) -> Result<bool, TaskError> {
         let stop = StopSandboxRequest { sandbox_id: request.sandbox_id.clone(), timeout_secs: 0 };
         self.stop_sandbox(&stop)?;
         for container in self.containers() {
@@ -283,7 +283,7 @@ impl Shim {
         {
             log::warn(format_args!("sandbox {}: {e}", request.sandbox_id));
         }
-        self.shutdown()
+        Ok(self.shutdown())
     }
 
     fn containers(&self) -> Vec<Arc<Container>> {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost::Message;
+use wharf_containerd::containerd::runtime::sandbox::v1::ShutdownSandboxRequest;
 use wharf_containerd::containerd::task::v3::CheckpointTaskRequest;
 use wharf_kinds::Kind;
 
 use super::{Shim, thread};
 use crate::error::TaskError;
+use crate::log;
 use crate::ttrpc::{Responder, Service};
 
 /// Requests at work at once; more are refused.
@@ -46,9 +48,8 @@ impl Service for Shim {
                 Err::<(), _>(TaskError::new(Kind::Unimplemented, "checkpoint is not done by this shim"))
             }),
             "Shutdown" => {
-                // answered first: nothing may follow the program's end
-                let done = self.shutdown();
-                answer(responder, done);
+                let ends = self.shutdown();
+                self.answer_and_end(responder, ends);
             }
             _ => responder.error(Kind::Unimplemented, format!("method {method}")),
         }
@@ -66,7 +67,14 @@ impl Shim {
             "SandboxStatus" => quick(&payload, responder, |r| self.sandbox_status(&r)),
             "PingSandbox" => quick(&payload, responder, |r| self.ping_sandbox(&r)),
             "SandboxMetrics" => self.slow(payload, responder, |shim, r| shim.sandbox_metrics(&r)),
-            "ShutdownSandbox" => self.slow(payload, responder, |shim, r| shim.shutdown_sandbox(&r)),
+            "ShutdownSandbox" => self.slowly(payload, responder, |shim, payload, responder| {
+                let request = ShutdownSandboxRequest::decode(payload);
+                let request = request.map_err(|e| TaskError::new(Kind::InvalidArgument, e));
+                match request.and_then(|r| shim.shutdown_sandbox(&r)) {
+                    Ok(ends) => shim.answer_and_end(responder, ends),
+                    Err(e) => responder.error(e.kind(), e.to_string()),
+                }
+            }),
             _ => responder.error(Kind::Unimplemented, format!("method {method}")),
         }
     }
@@ -89,6 +97,25 @@ impl Shim {
         responder: Responder,
         call: impl FnOnce(&Arc<Shim>, Q) -> Result<A, TaskError> + Send + 'static,
     ) {
+        self.slowly(payload, responder, |shim, payload, responder| {
+            quick(payload, responder, |request| call(shim, request));
+        });
+    }
+
+    /// Nothing follows the program's end: it is answered first.
+    fn answer_and_end(self: &Arc<Self>, responder: Responder, ends: bool) {
+        responder.ok(Vec::new());
+        if ends && let Err(e) = self.end() {
+            log::error(format_args!("shutdown: {e}"));
+        }
+    }
+
+    fn slowly(
+        self: &Arc<Self>,
+        payload: Vec<u8>,
+        responder: Responder,
+        work: impl FnOnce(&Arc<Shim>, &[u8], Responder) + Send + 'static,
+    ) {
         if SLOW.fetch_add(1, Ordering::Relaxed) >= MAX_SLOW {
             SLOW.fetch_sub(1, Ordering::Relaxed);
             return responder.error(Kind::ResourceExhausted, "too many requests at once".to_owned());
@@ -96,7 +123,7 @@ impl Shim {
         let shim = Arc::clone(self);
         // if the thread cannot be started, the responder is dropped with it and answers an error
         let spawned = thread("call", move || {
-            quick(&payload, responder, |request| call(&shim, request));
+            work(&shim, &payload, responder);
             SLOW.fetch_sub(1, Ordering::Relaxed);
         });
         if spawned.is_err() {
