@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use lifecycle_metadata::{Container, Runtime};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use wharf_containerd::containerd::events;
 use wharf_containerd::containerd::services::containers::v1 as api;
 use wharf_kinds::Kind;
 
@@ -96,17 +95,9 @@ impl api::containers_server::Containers for ContainersService {
         request: Request<api::CreateContainerRequest>,
     ) -> Result<Response<api::CreateContainerResponse>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let wanted = container(wire::required(request.into_inner().container, "Container")?);
         let made = blocking(move || storage.metadata.containers().create(&scope, wanted)).await?;
         let made = message(made);
-        let runtime = made.runtime.clone().unwrap_or_default();
-        let event = events::ContainerCreate {
-            id: made.id.clone(),
-            image: made.image.clone(),
-            runtime: Some(events::container_create::Runtime { name: runtime.name, options: runtime.options }),
-        };
-        self.0.announce(&namespace, "/containers/create", "containerd.events.ContainerCreate", &event);
         Ok(Response::new(api::CreateContainerResponse { container: Some(made) }))
     }
 
@@ -115,7 +106,6 @@ impl api::containers_server::Containers for ContainersService {
         request: Request<api::UpdateContainerRequest>,
     ) -> Result<Response<api::UpdateContainerResponse>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let request = request.into_inner();
         let wanted = container(wire::required(request.container, "Container")?);
         if wanted.id.is_empty() {
@@ -124,23 +114,13 @@ impl api::containers_server::Containers for ContainersService {
         let mask = wire::mask(request.update_mask);
         let updated = blocking(move || storage.metadata.containers().update(&scope, &wanted, &mask)).await?;
         let updated = message(updated);
-        let event = events::ContainerUpdate {
-            id: updated.id.clone(),
-            image: updated.image.clone(),
-            labels: updated.labels.clone(),
-            snapshot_key: updated.snapshot_key.clone(),
-        };
-        self.0.announce(&namespace, "/containers/update", "containerd.events.ContainerUpdate", &event);
         Ok(Response::new(api::UpdateContainerResponse { container: Some(updated) }))
     }
 
     async fn delete(&self, request: Request<api::DeleteContainerRequest>) -> Result<Response<()>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let id = request.into_inner().id;
-        let event = events::ContainerDelete { id: id.clone() };
         blocking(move || storage.metadata.containers().delete(&scope, &id)).await?;
-        self.0.announce(&namespace, "/containers/delete", "containerd.events.ContainerDelete", &event);
         Ok(Response::new(()))
     }
 }

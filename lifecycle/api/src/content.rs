@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use wharf_containerd::containerd::events;
 use wharf_containerd::containerd::services::content::v1 as api;
 use wharf_kinds::Kind;
 use wharf_vocab::Digest;
@@ -97,11 +96,8 @@ impl api::content_server::Content for ContentService {
 
     async fn delete(&self, request: Request<api::DeleteContentRequest>) -> Result<Response<()>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let digest = digest(&request.into_inner().digest)?;
-        let event = events::ContentDelete { digest: digest.to_string() };
         blocking(move || storage.content.delete(&scope, &digest)).await?;
-        self.0.announce(&namespace, "/content/delete", "containerd.events.ContentDelete", &event);
         Ok(Response::new(()))
     }
 

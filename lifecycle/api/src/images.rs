@@ -64,14 +64,11 @@ impl api::images_server::Images for ImagesService {
         request: Request<api::CreateImageRequest>,
     ) -> Result<Response<api::CreateImageResponse>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let request = request.into_inner();
         let wanted = image(request.image)?;
         let epoch = wire::system_time(request.source_date_epoch);
         let made = blocking(move || storage.metadata.images().create(&scope, wanted, epoch)).await?;
         let made = message(made);
-        let event = api::ImageCreate { name: made.name.clone(), labels: made.labels.clone() };
-        self.0.announce(&namespace, "/images/create", "containerd.services.images.v1.ImageCreate", &event);
         Ok(Response::new(api::CreateImageResponse { image: Some(made) }))
     }
 
@@ -80,7 +77,6 @@ impl api::images_server::Images for ImagesService {
         request: Request<api::UpdateImageRequest>,
     ) -> Result<Response<api::UpdateImageResponse>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let request = request.into_inner();
         let mask = wire::mask(request.update_mask);
         let mut wanted = request.image;
@@ -100,21 +96,16 @@ impl api::images_server::Images for ImagesService {
         let updated =
             blocking(move || storage.metadata.images().update(&scope, &wanted, &mask, epoch)).await?;
         let updated = message(updated);
-        let event = api::ImageUpdate { name: updated.name.clone(), labels: updated.labels.clone() };
-        self.0.announce(&namespace, "/images/update", "containerd.services.images.v1.ImageUpdate", &event);
         Ok(Response::new(api::UpdateImageResponse { image: Some(updated) }))
     }
 
     async fn delete(&self, request: Request<api::DeleteImageRequest>) -> Result<Response<()>, Status> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
-        let namespace = scope.namespace.clone();
         let request = request.into_inner();
-        let event = api::ImageDelete { name: request.name.clone() };
         let target = request.target.filter(|target| !target.digest.is_empty());
         let target = target.map(wire::descriptor_from).transpose()?.map(|target| target.digest);
         let name = request.name;
         blocking(move || storage.metadata.images().delete(&scope, &name, target.as_ref())).await?;
-        self.0.announce(&namespace, "/images/delete", "containerd.services.images.v1.ImageDelete", &event);
         if request.sync {
             let storage = self.0.clone();
             blocking(move || storage.collector.collect()).await?;

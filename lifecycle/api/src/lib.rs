@@ -1,6 +1,7 @@
 //! containerd's gRPC services on the lifecycle domain: decode, call, map the error, encode.
 
 // storage: namespaces, content, images, snapshots, diff, leases, containers
+mod announce;
 mod containers;
 mod content;
 mod diff;

@@ -2,7 +2,6 @@
 
 use lifecycle_metadata::Namespace;
 use tonic::{Request, Response, Status};
-use wharf_containerd::containerd::events;
 use wharf_containerd::containerd::services::namespaces::v1 as api;
 
 use crate::storage::{Storage, blocking};
@@ -49,8 +48,6 @@ impl api::namespaces_server::Namespaces for NamespacesService {
         let made =
             blocking(move || storage.metadata.namespaces().create(&wanted.name, wanted.labels)).await?;
         let made = message(made);
-        let event = events::NamespaceCreate { name: made.name.clone(), labels: made.labels.clone() };
-        self.0.announce(&made.name, "/namespaces/create", "containerd.events.NamespaceCreate", &event);
         Ok(Response::new(api::CreateNamespaceResponse { namespace: Some(made) }))
     }
 
@@ -64,17 +61,13 @@ impl api::namespaces_server::Namespaces for NamespacesService {
         let mask = wire::mask(request.update_mask);
         let updated = blocking(move || storage.metadata.namespaces().update(&wanted, &mask)).await?;
         let updated = message(updated);
-        let event = events::NamespaceUpdate { name: updated.name.clone(), labels: updated.labels.clone() };
-        self.0.announce(&updated.name, "/namespaces/update", "containerd.events.NamespaceUpdate", &event);
         Ok(Response::new(api::UpdateNamespaceResponse { namespace: Some(updated) }))
     }
 
     async fn delete(&self, request: Request<api::DeleteNamespaceRequest>) -> Result<Response<()>, Status> {
         let storage = self.0.clone();
         let name = request.into_inner().name;
-        let event = events::NamespaceDelete { name: name.clone() };
         blocking(move || storage.metadata.namespaces().delete(&name)).await?;
-        self.0.announce(&event.name, "/namespaces/delete", "containerd.events.NamespaceDelete", &event);
         Ok(Response::new(()))
     }
 }

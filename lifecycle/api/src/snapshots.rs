@@ -1,10 +1,9 @@
 //! containerd.services.snapshots.v1
 
 use lifecycle_metadata::{SnapshotInfo, SnapshotKind};
-use lifecycle_snapshots::{OVERLAYFS, Snapshotter};
+use lifecycle_snapshots::{NATIVE, OVERLAYFS, Snapshotter};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use wharf_containerd::containerd::events;
 use wharf_containerd::containerd::services::snapshots::v1 as api;
 use wharf_kinds::Kind;
 
@@ -21,6 +20,7 @@ impl SnapshotsService {
     fn snapshotter(&self, name: &str) -> Result<Snapshotter, Status> {
         match name {
             OVERLAYFS => Ok(self.0.snapshotter.clone()),
+            NATIVE => Ok(self.0.native.clone()),
             "" => Err(status(Kind::InvalidArgument, "snapshotter argument missing: invalid argument")),
             other => Err(status(
                 Kind::InvalidArgument,
@@ -56,16 +56,9 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
         let scope = scope(&request)?;
         let request = request.into_inner();
         let snapshotter = self.snapshotter(&request.snapshotter)?;
-        let namespace = scope.namespace.clone();
-        let event = events::SnapshotPrepare {
-            key: request.key.clone(),
-            parent: request.parent.clone(),
-            snapshotter: request.snapshotter,
-        };
         let labels = wire::labels(request.labels);
         let mounts =
             blocking(move || snapshotter.prepare(&scope, &request.key, &request.parent, labels)).await?;
-        self.0.announce(&namespace, "/snapshot/prepare", "containerd.events.SnapshotPrepare", &event);
         Ok(Response::new(api::PrepareSnapshotResponse { mounts: wire::mounts(mounts) }))
     }
 
@@ -97,16 +90,9 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
         let scope = scope(&request)?;
         let request = request.into_inner();
         let snapshotter = self.snapshotter(&request.snapshotter)?;
-        let namespace = scope.namespace.clone();
-        let event = events::SnapshotCommit {
-            key: request.key.clone(),
-            name: request.name.clone(),
-            snapshotter: request.snapshotter,
-        };
         let labels = wire::labels(request.labels);
         blocking(move || snapshotter.commit(&scope, &request.name, &request.key, &request.parent, labels))
             .await?;
-        self.0.announce(&namespace, "/snapshot/commit", "containerd.events.SnapshotCommit", &event);
         Ok(Response::new(()))
     }
 
@@ -114,10 +100,7 @@ impl api::snapshots_server::Snapshots for SnapshotsService {
         let scope = scope(&request)?;
         let request = request.into_inner();
         let snapshotter = self.snapshotter(&request.snapshotter)?;
-        let namespace = scope.namespace.clone();
-        let event = events::SnapshotRemove { key: request.key.clone(), snapshotter: request.snapshotter };
         blocking(move || snapshotter.remove(&scope, &request.key)).await?;
-        self.0.announce(&namespace, "/snapshot/remove", "containerd.events.SnapshotRemove", &event);
         Ok(Response::new(()))
     }
 

@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use lifecycle_content::{ContentError, ContentStore};
 use lifecycle_events::Exchange;
-use lifecycle_metadata::{CollectError, Collector, Container, Metadata, MetadataError, Removed, Scope};
+use lifecycle_metadata::{
+    CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Scope,
+};
 use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
-use prost::Message;
 use tonic::{Request, Status};
-use wharf_containerd::containerd::services::images::v1::ImageDelete;
-use wharf_containerd::containerd::{events, services};
+use wharf_containerd::containerd::services;
 use wharf_kinds::Kind;
 use wharf_store::{DirectoryLock, LockError, StoreError};
 
+use crate::announce;
 use crate::request::{self, MAX_MESSAGE};
 use crate::status::status;
 
@@ -36,6 +37,8 @@ pub enum OpenError {
     Snapshots(#[from] SnapshotError),
     #[error("start the garbage collector: {0}")]
     Collector(io::Error),
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
 }
 
 /// Everything that is stored below the daemon's root; cheap to clone.
@@ -43,9 +46,12 @@ pub enum OpenError {
 pub struct Storage {
     pub(crate) metadata: Metadata,
     pub(crate) content: ContentStore,
+    /// On overlayfs.
     pub(crate) snapshotter: Snapshotter,
+    /// Of whole copies.
+    pub(crate) native: Snapshotter,
     pub(crate) collector: Collector,
-    pub(crate) events: Exchange,
+    _delivery: Arc<Delivery>,
     _lock: Arc<DirectoryLock>,
 }
 
@@ -62,18 +68,29 @@ impl Storage {
         let metadata = Metadata::open(root)?;
         let content = ContentStore::open(&root.join("content"), metadata.clone())?;
         let snapshotter = Snapshotter::open(&root.join("snapshots/overlay"), metadata.clone())?;
-        let announce = events.clone();
+        let native = Snapshotter::open_native(&root.join("snapshots/native"), metadata.clone())?;
         let collector = Collector::start(
             metadata.clone(),
-            vec![Arc::new(content.clone()), Arc::new(snapshotter.clone())],
-            move |removed| removed.iter().for_each(|one| announce_removed(&announce, one)),
+            vec![Arc::new(content.clone()), Arc::new(snapshotter.clone()), Arc::new(native.clone())],
+            |_| {},
         )
         .map_err(OpenError::Collector)?;
+        let live = events.clone();
+        let delivery = metadata.deliver(
+            |left| events.hold_back(left.into_iter().map(announce::envelope).collect(), LEFT_OVER),
+            move |event| {
+                let envelope = announce::envelope(event);
+                let topic = envelope.topic.clone();
+                if let Err(error) = live.forward(envelope) {
+                    tracing::warn!(%error, topic, "publishing an event");
+                }
+            },
+        )?;
         // before anybody is served, so that nothing new is in its way; a failure keeps garbage, and no more
         if let Err(error) = collector.collect() {
             tracing::error!(%error, "clearing what the last run left");
         }
-        Ok(Storage { metadata, content, snapshotter, collector, events, _lock: lock })
+        Ok(Storage { metadata, content, snapshotter, native, collector, _delivery: Arc::new(delivery), _lock: lock })
     }
 
     /// Adds the services namespaces, content, images, snapshots, diff, leases and containers.
@@ -106,38 +123,6 @@ impl Storage {
     /// A container's record, for what runs it.
     pub fn container(&self, namespace: &str, id: &str) -> Result<Container, MetadataError> {
         self.metadata.containers().get(&Scope::new(namespace, None), id)
-    }
-
-    /// Tells who listens, after the change stands; `name` is the full name of the message. Nobody may listen; that is no error of the change.
-    pub(crate) fn announce<M: Message>(&self, namespace: &str, topic: &str, name: &str, event: &M) {
-        announce(&self.events, namespace, topic, name, event);
-    }
-}
-
-fn announce<M: Message>(exchange: &Exchange, namespace: &str, topic: &str, name: &str, event: &M) {
-    let event = wharf_containerd::to_any(name, event);
-    if let Err(error) = exchange.publish(namespace, topic, event) {
-        tracing::warn!(%error, topic, "publishing an event");
-    }
-}
-
-fn announce_removed(exchange: &Exchange, removed: &Removed) {
-    match removed {
-        Removed::Image { namespace, name } => {
-            let event = ImageDelete { name: name.clone() };
-            announce(
-                exchange,
-                namespace,
-                "/images/delete",
-                "containerd.services.images.v1.ImageDelete",
-                &event,
-            );
-        }
-        Removed::Snapshot { namespace, snapshotter, key } => {
-            let event = events::SnapshotRemove { key: key.clone(), snapshotter: snapshotter.clone() };
-            announce(exchange, namespace, "/snapshot/remove", "containerd.events.SnapshotRemove", &event);
-        }
-        Removed::Content { .. } | Removed::Ingest { .. } | Removed::Lease { .. } => {}
     }
 }
 

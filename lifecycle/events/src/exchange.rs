@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost_types::{Any, Timestamp};
 use tokio::sync::mpsc;
@@ -87,7 +87,14 @@ pub struct Lagged;
 /// Clones are the same exchange.
 #[derive(Debug, Clone, Default)]
 pub struct Exchange {
-    subscribers: Arc<Mutex<Vec<Subscriber>>>,
+    subscribers: Arc<Mutex<Subscribers>>,
+}
+
+#[derive(Debug, Default)]
+struct Subscribers {
+    live: Vec<Subscriber>,
+    /// What subscribers get first, and until when.
+    held: Option<(Vec<Arc<Envelope>>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -117,22 +124,39 @@ impl Exchange {
             return Err(PublishError::NoTimestamp);
         }
         let envelope = Arc::new(envelope);
-        self.subscribers().retain(|subscriber| subscriber.offer(&envelope));
+        self.subscribers().live.retain(|subscriber| subscriber.offer(&envelope));
         Ok(())
+    }
+
+    /// Keeps events for who subscribes within this time: the last run may not have delivered them. Subscribers get
+    /// them before any other.
+    pub fn hold_back(&self, events: Vec<Envelope>, within: Duration) {
+        if !events.is_empty() {
+            let events = events.into_iter().map(Arc::new).collect();
+            self.subscribers().held = Some((events, Instant::now() + within));
+        }
     }
 
     /// Listens from now on to events that match any of the filters (all events without a filter).
     pub fn subscribe(&self, filters: &[String]) -> Result<Subscription, SubscribeError> {
         let filter = Filter::parse_all(filters)?;
-        let (queue, receiver) = mpsc::channel(BACKLOG);
-        let lagged = Arc::new(AtomicBool::new(false));
         let mut subscribers = self.subscribers();
-        subscribers.retain(|subscriber| !subscriber.queue.is_closed());
-        subscribers.push(Subscriber { filter, queue, lagged: lagged.clone() });
+        subscribers.live.retain(|subscriber| !subscriber.queue.is_closed());
+        if subscribers.held.as_ref().is_some_and(|(_, until)| *until <= Instant::now()) {
+            subscribers.held = None;
+        }
+        let held = subscribers.held.as_ref().map_or(&[][..], |(events, _)| events);
+        let (queue, receiver) = mpsc::channel(BACKLOG + held.len());
+        let lagged = Arc::new(AtomicBool::new(false));
+        let subscriber = Subscriber { filter, queue, lagged: lagged.clone() };
+        for envelope in held {
+            subscriber.offer(envelope);
+        }
+        subscribers.live.push(subscriber);
         Ok(Subscription { receiver, lagged })
     }
 
-    fn subscribers(&self) -> MutexGuard<'_, Vec<Subscriber>> {
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
         // a panic while the list was held cannot have left it half changed
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,8 +300,31 @@ mod tests {
         for _ in 0..10 {
             drop(exchange.subscribe(&[]).expect("subscribe"));
         }
-        assert_eq!(exchange.subscribers().len(), 1);
+        assert_eq!(exchange.subscribers().live.len(), 1);
         exchange.publish("ns", "/t", Any::default()).expect("publish");
-        assert!(exchange.subscribers().is_empty());
+        assert!(exchange.subscribers().live.is_empty());
+    }
+
+    #[tokio::test]
+    async fn events_of_the_last_run_come_first_and_only_for_a_while() {
+        let exchange = Exchange::new();
+        let left = |id: &str| Envelope {
+            timestamp: now(),
+            namespace: "ns".into(),
+            topic: "/tasks/start".into(),
+            event: started(id),
+        };
+        exchange.hold_back(vec![left("a"), left("b")], Duration::from_secs(3600));
+        let mut all = exchange.subscribe(&[]).expect("subscribe");
+        let mut only_b = exchange.subscribe(&["event.container_id==b".into()]).expect("subscribe");
+        exchange.publish("ns", "/tasks/start", started("c")).expect("publish");
+        for id in ["a", "b", "c"] {
+            assert_eq!(all.next().await.expect("event").expect("in time").event, started(id));
+        }
+        assert_eq!(only_b.next().await.expect("event").expect("in time").event, started("b"));
+        exchange.hold_back(vec![left("old")], Duration::ZERO);
+        let mut late = exchange.subscribe(&[]).expect("subscribe");
+        exchange.publish("ns", "/tasks/start", started("new")).expect("publish");
+        assert_eq!(late.next().await.expect("event").expect("in time").event, started("new"));
     }
 }

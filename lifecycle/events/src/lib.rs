@@ -1,7 +1,8 @@
 //! Events of the lifecycle daemon: published once, delivered in order to whoever listens.
 //!
-//! Everything is in memory. An event that nobody listened to is gone, and so is what a dying daemon had not
-//! delivered: a consumer that connects again must list again before it trusts the stream.
+//! Queues are in memory. What happened to records waits on disk until it was delivered (the outbox of
+//! `lifecycle-metadata`) and shims keep their events until they are taken, so that a restart loses neither; but an
+//! event that nobody listened to is gone: a consumer that connects again must list again before it trusts the stream.
 
 mod exchange;
 mod fields;

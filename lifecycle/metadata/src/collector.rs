@@ -14,6 +14,7 @@ use wharf_failpoints::{Point, hit};
 use wharf_store::Write;
 
 use crate::error::MetadataError;
+use crate::outbox::Change;
 use crate::tables::{BLOBS, IMAGES, INGESTS, SNAPSHOTS};
 use crate::{Metadata, leases, snapshots};
 
@@ -49,10 +50,22 @@ pub(crate) struct Swept {
 impl Metadata {
     /// Removes every record that nothing refers to, at this time of day.
     pub(crate) fn sweep(&self, now: SystemTime) -> Result<Swept, MetadataError> {
-        self.db.write(|tx| {
+        self.change(|tx| {
             let marked = mark::mark(tx, now)?;
             hit(Point::CollectorMark);
             let removed = sweep_unmarked(tx, &marked.live)?;
+            for one in &removed {
+                match one {
+                    Removed::Image { namespace, name } => {
+                        self.announce(tx, namespace, Change::ImageDeleted { name: name.clone() })?;
+                    }
+                    Removed::Snapshot { namespace, snapshotter, key } => {
+                        let (snapshotter, key) = (snapshotter.clone(), key.clone());
+                        self.announce(tx, namespace, Change::SnapshotRemoved { snapshotter, key })?;
+                    }
+                    Removed::Content { .. } | Removed::Ingest { .. } | Removed::Lease { .. } => {}
+                }
+            }
             Ok(Swept { removed, next_expiry: marked.next_expiry })
         })
     }

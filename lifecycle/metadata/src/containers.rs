@@ -6,6 +6,7 @@ use wharf_vocab::{Filter, Identifier, label_field};
 
 use crate::error::{MetadataError, Subject};
 use crate::fields::{apply_to_map, settle_labels};
+use crate::outbox::Change;
 use crate::records::Container;
 use crate::tables::CONTAINERS;
 use crate::{Metadata, Scope, namespaces};
@@ -32,7 +33,7 @@ impl Containers<'_> {
     /// `created` and `updated` are set here.
     pub fn create(&self, scope: &Scope, mut container: Container) -> Result<Container, MetadataError> {
         validate(&mut container).map_err(|e| prefixed("create container failed validation", e))?;
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let key = [scope.namespace.as_str(), &container.id];
             if CONTAINERS.contains(tx, &key)? {
                 return Err(MetadataError::AlreadyExists(Subject::Container { id: container.id.clone() }));
@@ -41,6 +42,9 @@ impl Containers<'_> {
             container.created = SystemTime::now();
             container.updated = container.created;
             CONTAINERS.put(tx, &key, &container)?;
+            let (id, image) = (container.id.clone(), container.image.clone());
+            let change = Change::ContainerCreated { id, image, runtime: container.runtime.clone() };
+            self.0.announce(tx, &scope.namespace, change)?;
             Ok(())
         })?;
         Ok(container)
@@ -57,7 +61,7 @@ impl Containers<'_> {
         if wanted.id.is_empty() {
             return Err(MetadataError::Invalid("must specify a container id".into()));
         }
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let key = [scope.namespace.as_str(), &wanted.id];
             let mut container = CONTAINERS
                 .get(tx, &key)?
@@ -75,15 +79,23 @@ impl Containers<'_> {
             validate(&mut container).map_err(|e| prefixed("update failed validation", e))?;
             container.updated = SystemTime::now();
             CONTAINERS.put(tx, &key, &container)?;
+            let change = Change::ContainerUpdated {
+                id: container.id.clone(),
+                image: container.image.clone(),
+                labels: container.labels.clone(),
+                snapshot_key: container.snapshot_key.clone(),
+            };
+            self.0.announce(tx, &scope.namespace, change)?;
             Ok(container)
         })
     }
 
     pub fn delete(&self, scope: &Scope, id: &str) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if !CONTAINERS.remove(tx, &[&scope.namespace, id])? {
                 return Err(MetadataError::NotFound(Subject::Container { id: id.into() }));
             }
+            self.0.announce(tx, &scope.namespace, Change::ContainerDeleted { id: id.into() })?;
             Ok(())
         })?;
         self.0.dirty.deleted();

@@ -8,6 +8,7 @@ use wharf_vocab::{Digest, Filter, Labels, label_field};
 
 use crate::error::{MetadataError, Subject};
 use crate::fields::{settle_labels, update_labels};
+use crate::outbox::Change;
 use crate::records::{BlobInfo, IngestRecord};
 use crate::tables::{BLOBS, INGESTS, SEQUENCES};
 use crate::{Metadata, Scope, leases, namespaces};
@@ -48,7 +49,7 @@ impl ContentRecords<'_> {
         labels: &Labels,
         mask: &[String],
     ) -> Result<BlobInfo, MetadataError> {
-        let info = self.0.db.write(|tx| {
+        let info = self.0.change(|tx| {
             let mut info = blob(tx, scope, digest)?;
             update_labels(&mut info.labels, labels, mask, || format!("content info {:?}", digest.as_str()))?;
             settle_labels(&mut info.labels, "info.Labels")?;
@@ -61,11 +62,14 @@ impl ContentRecords<'_> {
 
     /// Removes the record; the bytes go when no namespace has a record of them.
     pub fn delete(&self, scope: &Scope, digest: &Digest) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if !BLOBS.remove(tx, &[&scope.namespace, digest.as_str()])? {
                 return Err(MetadataError::NotFound(Subject::ContentDigest(digest.clone())));
             }
-            leases::detach(tx, scope, leases::CONTENT_KIND, digest.as_str())
+            leases::detach(tx, scope, leases::CONTENT_KIND, digest.as_str())?;
+            let change = Change::ContentDeleted { digest: digest.to_string() };
+            self.0.announce(tx, &scope.namespace, change)?;
+            Ok(())
         })?;
         self.0.dirty.deleted();
         Ok(())
@@ -98,7 +102,7 @@ impl ContentRecords<'_> {
         if reference.len() > MAX_REFERENCE {
             return Err(MetadataError::Invalid(format!("ref is longer than {MAX_REFERENCE} bytes")));
         }
-        let begun = self.0.db.write(|tx| {
+        let begun = self.0.change(|tx| {
             if let Some(digest) = expected
                 && BLOBS.contains(tx, &[&scope.namespace, digest.as_str()])?
             {
@@ -144,7 +148,7 @@ impl ContentRecords<'_> {
 
     /// The ingest brings its own bytes from now on, rather than taking over another namespace's blob.
     pub fn unshare_ingest(&self, scope: &Scope, reference: &str) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut record = ingest(tx, scope, reference)?;
             record.shared = None;
             Ok(INGESTS.put(tx, &[&scope.namespace, reference], &record)?)
@@ -163,7 +167,7 @@ impl ContentRecords<'_> {
         mut labels: Labels,
     ) -> Result<BlobInfo, MetadataError> {
         settle_labels(&mut labels, "info.Labels")?;
-        let committed = self.0.db.write(|tx| {
+        let committed = self.0.change(|tx| {
             INGESTS.remove(tx, &[&scope.namespace, reference])?;
             leases::detach(tx, scope, leases::INGESTS_KIND, reference)?;
             leases::attach(tx, scope, leases::CONTENT_KIND, digest.as_str())?;
@@ -175,6 +179,8 @@ impl ContentRecords<'_> {
             let now = SystemTime::now();
             let info = BlobInfo { digest: digest.clone(), size, labels, created: now, updated: now };
             BLOBS.put(tx, &key, &info)?;
+            let change = Change::ContentCreated { digest: digest.to_string(), size };
+            self.0.announce(tx, &scope.namespace, change)?;
             Ok(Some(info))
         })?;
         committed.ok_or_else(|| MetadataError::AlreadyExists(Subject::Content(digest.clone())))
@@ -182,7 +188,7 @@ impl ContentRecords<'_> {
 
     /// Forgets an ingest.
     pub fn abort(&self, scope: &Scope, reference: &str) -> Result<IngestRecord, MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let record = ingest(tx, scope, reference)?;
             INGESTS.remove(tx, &[&scope.namespace, reference])?;
             leases::detach(tx, scope, leases::INGESTS_KIND, reference)?;
@@ -195,7 +201,7 @@ impl ContentRecords<'_> {
     /// A write, though it changes nothing: it returns only once every deletion it has seen is on disk. Bytes removed
     /// for a deletion that a crash then undoes would leave a record without its bytes.
     pub fn in_use(&self) -> Result<(BTreeMap<Digest, u64>, BTreeSet<u64>), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut blobs = BTreeMap::new();
             let mut ingests = BTreeSet::new();
             for (_, info) in BLOBS.list(tx, &[])? {

@@ -7,6 +7,7 @@ use wharf_vocab::{Digest, Filter, label_field, label_names};
 use crate::collector::expiry;
 use crate::error::{MetadataError, Subject};
 use crate::fields::{apply_to_map, settle_labels};
+use crate::outbox::Change;
 use crate::records::Image;
 use crate::tables::IMAGES;
 use crate::{Metadata, Scope, leases, namespaces};
@@ -33,7 +34,7 @@ impl Images<'_> {
         epoch: Option<SystemTime>,
     ) -> Result<Image, MetadataError> {
         validate(&mut image)?;
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let key = [scope.namespace.as_str(), &image.name];
             if IMAGES.contains(tx, &key)? {
                 return Err(MetadataError::AlreadyExists(Subject::Image(image.name.clone())));
@@ -43,6 +44,8 @@ impl Images<'_> {
             image.created = epoch.unwrap_or_else(SystemTime::now);
             image.updated = image.created;
             IMAGES.put(tx, &key, &image)?;
+            let change = Change::ImageCreated { name: image.name.clone(), labels: image.labels.clone() };
+            self.0.announce(tx, &scope.namespace, change)?;
             Ok::<_, MetadataError>(())
         })?;
         self.0.dirty.expires(expiry(&image.labels));
@@ -60,7 +63,7 @@ impl Images<'_> {
         if wanted.name.is_empty() {
             return Err(MetadataError::Invalid("image name is required for update".into()));
         }
-        let (image, lost_target) = self.0.db.write(|tx| {
+        let (image, lost_target) = self.0.change(|tx| {
             let key = [scope.namespace.as_str(), &wanted.name];
             let stored = IMAGES.get(tx, &key)?.ok_or_else(|| not_found(&wanted.name))?;
             let mut image = if mask.is_empty() { wanted.clone() } else { stored.clone() };
@@ -72,6 +75,8 @@ impl Images<'_> {
             lease_if_it_expires(tx, scope, &image)?;
             image.updated = epoch.unwrap_or_else(SystemTime::now);
             IMAGES.put(tx, &key, &image)?;
+            let change = Change::ImageUpdated { name: image.name.clone(), labels: image.labels.clone() };
+            self.0.announce(tx, &scope.namespace, change)?;
             let lost_target = image.target.digest != stored.target.digest;
             Ok::<_, MetadataError>((image, lost_target))
         })?;
@@ -84,7 +89,7 @@ impl Images<'_> {
 
     /// With `target`, only if the image still points there.
     pub fn delete(&self, scope: &Scope, name: &str, target: Option<&Digest>) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let key = [scope.namespace.as_str(), name];
             let image = IMAGES.get(tx, &key)?.ok_or_else(|| not_found(name))?;
             if let Some(target) = target
@@ -98,6 +103,7 @@ impl Images<'_> {
             }
             leases::detach(tx, scope, leases::IMAGES_KIND, name)?;
             IMAGES.remove(tx, &key)?;
+            self.0.announce(tx, &scope.namespace, Change::ImageDeleted { name: name.into() })?;
             Ok(())
         })?;
         self.0.dirty.deleted();

@@ -13,6 +13,7 @@ mod fields;
 mod images;
 mod leases;
 mod namespaces;
+mod outbox;
 mod records;
 mod sandboxes;
 mod scope;
@@ -31,9 +32,10 @@ pub use error::{MetadataError, Subject};
 pub use images::Images;
 pub use leases::Leases;
 pub use namespaces::Namespaces;
+pub use outbox::{Change, DeliverError, Delivery, Event, LEFT_OVER};
 pub use records::{
-    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime, Sandbox,
-    SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
+    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime,
+    Sandbox, SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
 };
 pub use sandboxes::Sandboxes;
 pub use scope::Scope;
@@ -44,13 +46,16 @@ pub use snapshots::{Commit, NewSnapshot, SnapshotRecords};
 pub struct Metadata {
     db: Database,
     dirty: Arc<dirty::Dirty>,
+    outbox: Arc<outbox::Outbox>,
 }
 
 impl Metadata {
     /// Opens or creates `metadata.redb` in `root`, a directory that exists.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let db = Database::open(&root.join("metadata.redb"), Schema { name: "lifecycle", version: 1 })?;
-        Ok(Metadata { db, dirty: Arc::default() })
+        let metadata = Metadata { db, dirty: Arc::default(), outbox: Arc::default() };
+        metadata.open_outbox()?;
+        Ok(metadata)
     }
 
     pub fn namespaces(&self) -> Namespaces<'_> {

@@ -5,6 +5,7 @@ use wharf_vocab::{Identifier, Labels};
 
 use crate::error::{MetadataError, Subject};
 use crate::fields::settle_labels;
+use crate::outbox::Change;
 use crate::records::Namespace;
 use crate::tables::{BLOBS, CONTAINERS, IMAGES, LEASED, LEASES, NAMESPACES, SANDBOXES, SNAPSHOTS};
 use crate::{Metadata, fields};
@@ -24,11 +25,12 @@ impl Namespaces<'_> {
         Identifier::parse(name).map_err(|source| MetadataError::Identifier { field: None, source })?;
         let mut stored = labels.clone();
         settle_labels(&mut stored, "namespace.Labels")?;
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if NAMESPACES.contains(tx, &[name])? {
                 return Err(MetadataError::AlreadyExists(Subject::Namespace(name.into())));
             }
             NAMESPACES.put(tx, &[name], &stored)?;
+            self.0.announce(tx, name, Change::NamespaceCreated { labels: labels.clone() })?;
             Ok(Namespace { name: name.into(), labels })
         })
     }
@@ -51,20 +53,21 @@ impl Namespaces<'_> {
     pub fn update(&self, wanted: &Namespace, mask: &[String]) -> Result<Namespace, MetadataError> {
         Identifier::parse(&wanted.name)
             .map_err(|source| MetadataError::Identifier { field: None, source })?;
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut labels = NAMESPACES.get(tx, &[&wanted.name])?.unwrap_or_default();
             fields::update_labels(&mut labels, &wanted.labels, mask, || {
                 format!("namespace {:?}", wanted.name)
             })?;
             settle_labels(&mut labels, "namespace.Labels")?;
             NAMESPACES.put(tx, &[&wanted.name], &labels)?;
+            self.0.announce(tx, &wanted.name, Change::NamespaceUpdated { labels: labels.clone() })?;
             Ok(Namespace { name: wanted.name.clone(), labels })
         })
     }
 
     /// Only an empty namespace goes away.
     pub fn delete(&self, name: &str) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut left = Vec::new();
             for (has, what) in [
                 (IMAGES.any(tx, &[name])?, "images"),
@@ -91,6 +94,7 @@ impl Namespaces<'_> {
             }
             LEASES.remove_all(tx, &[name])?;
             LEASED.remove_all(tx, &[name])?;
+            self.0.announce(tx, name, Change::NamespaceDeleted)?;
             Ok(())
         })
     }

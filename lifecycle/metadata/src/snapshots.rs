@@ -9,6 +9,7 @@ use wharf_vocab::{Filter, Labels, label_field, label_names};
 use crate::error::{MetadataError, Subject};
 use crate::fields::{settle_labels, update_labels};
 use crate::leases::{self, snapshots_kind};
+use crate::outbox::Change;
 use crate::records::{SnapshotInfo, SnapshotKind, SnapshotRecord, Usage};
 use crate::tables::{CHILDREN, SEQUENCES, SNAPSHOTS};
 use crate::{Metadata, Scope, namespaces};
@@ -101,7 +102,7 @@ impl SnapshotRecords<'_> {
         check_key(new.key)?;
         let mut labels = new.labels.clone();
         settle_labels(&mut labels, "info.Labels")?;
-        let created = self.0.db.write(|tx| {
+        let created = self.0.change(|tx| {
             if let Some(existing) = conflict(tx, scope, snapshotter, &new)? {
                 leases::attach(tx, scope, &snapshots_kind(snapshotter), key_of(&existing))?;
                 return Ok::<_, MetadataError>(Err(existing));
@@ -126,6 +127,14 @@ impl SnapshotRecords<'_> {
             // so that a later start begins its numbers above every one ever recorded
             let highest = SEQUENCES.get(tx, &["snapshot"])?.unwrap_or(0).max(new.id);
             SEQUENCES.put(tx, &["snapshot"], &highest)?;
+            if new.kind == SnapshotKind::Active {
+                let (snapshotter, key, parent) = (snapshotter.into(), new.key.into(), new.parent.into());
+                self.0.announce(
+                    tx,
+                    &scope.namespace,
+                    Change::SnapshotPrepared { snapshotter, key, parent },
+                )?;
+            }
             Ok(Ok(record))
         })?;
         created.map_err(MetadataError::AlreadyExists)
@@ -137,7 +146,7 @@ impl SnapshotRecords<'_> {
         let mut labels = commit.labels.clone();
         settle_labels(&mut labels, "info.Labels")?;
         let key_of = |name| [scope.namespace.as_str(), snapshotter, name];
-        let committed = self.0.db.write(|tx| {
+        let committed = self.0.change(|tx| {
             leases::attach(tx, scope, &snapshots_kind(snapshotter), commit.name)?;
             if SNAPSHOTS.contains(tx, &key_of(commit.name))? {
                 return Ok::<_, MetadataError>(false);
@@ -164,6 +173,8 @@ impl SnapshotRecords<'_> {
             SNAPSHOTS.remove(tx, &key_of(commit.key))?;
             SNAPSHOTS.put(tx, &key_of(commit.name), &record)?;
             leases::detach(tx, scope, &snapshots_kind(snapshotter), commit.key)?;
+            let (snapshotter, key, name) = (snapshotter.into(), commit.key.into(), commit.name.into());
+            self.0.announce(tx, &scope.namespace, Change::SnapshotCommitted { snapshotter, key, name })?;
             Ok(true)
         })?;
         if committed {
@@ -180,13 +191,15 @@ impl SnapshotRecords<'_> {
         snapshotter: &str,
         key: &str,
     ) -> Result<SnapshotRecord, MetadataError> {
-        let removed = self.0.db.write(|tx| {
+        let removed = self.0.change(|tx| {
             let record = record(tx, scope, snapshotter, key)?;
             if CHILDREN.any(tx, &[&scope.namespace, snapshotter, key])? {
                 return Err(MetadataError::Precondition("cannot remove snapshot with child".into()));
             }
             erase(tx, &scope.namespace, snapshotter, key, &record)?;
             leases::detach(tx, scope, &snapshots_kind(snapshotter), key)?;
+            let change = Change::SnapshotRemoved { snapshotter: snapshotter.into(), key: key.into() };
+            self.0.announce(tx, &scope.namespace, change)?;
             Ok(record)
         })?;
         self.0.dirty.deleted();
@@ -202,7 +215,7 @@ impl SnapshotRecords<'_> {
         labels: &Labels,
         mask: &[String],
     ) -> Result<SnapshotInfo, MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut record = record(tx, scope, snapshotter, key)?;
             update_labels(&mut record.labels, labels, mask, || format!("snapshot {key:?}"))?;
             settle_labels(&mut record.labels, "info.Labels")?;
@@ -220,7 +233,7 @@ impl SnapshotRecords<'_> {
         key: &str,
         usage: Usage,
     ) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let mut record = record(tx, scope, snapshotter, key)?;
             record.usage = Some(usage);
             Ok(SNAPSHOTS.put(tx, &[&scope.namespace, snapshotter, key], &record)?)
@@ -230,7 +243,7 @@ impl SnapshotRecords<'_> {
     /// The directories that some snapshot has, and the highest number ever recorded.
     pub fn in_use(&self, snapshotter: &str) -> Result<(BTreeSet<u64>, u64), MetadataError> {
         // a write for the reason that content's in_use gives
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             let all = SNAPSHOTS.list(tx, &[])?;
             let ids = all
                 .into_iter()

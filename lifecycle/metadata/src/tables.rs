@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use wharf_store::Table;
 use wharf_vocab::Labels;
 
+use crate::outbox::Event;
 use crate::records::{BlobInfo, Container, Image, IngestRecord, Lease, Sandbox, SnapshotRecord};
 
 /// What a container keeps alive.
@@ -39,3 +40,5 @@ pub(crate) const SNAPSHOTS: Table<SnapshotRecord> = Table::new("snapshots", 3);
 pub(crate) const CHILDREN: Table<()> = Table::new("snapshot-children", 4);
 /// what is numbered
 pub(crate) const SEQUENCES: Table<u64> = Table::new("sequences", 1);
+/// number
+pub(crate) const OUTBOX: Table<Event> = Table::new("outbox", 1);

@@ -1,10 +1,9 @@
 //! The write stream: one ingest, a request and an answer in turn, until a commit or the end of the stream.
 
 use lifecycle_content::{ContentError, WriteOptions, Writer};
-use lifecycle_metadata::{BlobInfo, Scope};
+use lifecycle_metadata::Scope;
 use tokio::sync::mpsc::Sender;
 use tonic::{Status, Streaming};
-use wharf_containerd::containerd::events;
 use wharf_containerd::containerd::services::content::v1 as api;
 use wharf_kinds::Kind;
 use wharf_vocab::Digest;
@@ -154,22 +153,7 @@ impl Session {
         let labels = wire::labels(request.labels);
         let info = blocking(move || writer.commit(total, expected.as_ref(), labels)).await?;
         answer.digest = info.digest.to_string();
-        self.announce(&info);
         Ok((None, answer))
-    }
-
-    fn announce(&self, info: &BlobInfo) {
-        let event = events::ContentCreate {
-            digest: info.digest.to_string(),
-            size: wire::signed(info.size),
-            media_type: String::new(),
-        };
-        self.storage.announce(
-            &self.scope.namespace,
-            "/content/create",
-            "containerd.events.ContentCreate",
-            &event,
-        );
     }
 }
 
