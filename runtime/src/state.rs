@@ -49,6 +49,9 @@ pub struct Record {
     pub oci_version: String,
     pub annotations: HashMap<String, String>,
     pub cgroup: Paths,
+    /// What the cgroup is to systemd, where systemd made it.
+    #[serde(default)]
+    pub unit: Option<wharf_cgroups::systemd::Unit>,
     /// CLONE_NEW* bits of what the container does not share with the host.
     pub namespaces: u64,
     pub hooks: Option<Hooks>,
@@ -215,6 +218,7 @@ mod tests {
             oci_version: "1.0.2".into(),
             annotations: HashMap::new(),
             cgroup: Paths::default(),
+            unit: None,
             namespaces: 0,
             hooks: None,
         }

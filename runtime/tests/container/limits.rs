@@ -39,7 +39,7 @@ fn root_every_limit_lands_in_its_file_and_is_updated() {
     b.run_detached();
     holds(&b, ("memory.limit_in_bytes", "67108864"), ("memory.max", "67108864"));
     holds(&b, ("memory.soft_limit_in_bytes", "33554432"), ("memory.low", "33554432"));
-    holds(&b, ("cpu.shares", "512"), ("cpu.weight", "20"));
+    holds(&b, ("cpu.shares", "512"), ("cpu.weight", "59"));
     holds(&b, ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000"));
     holds(&b, ("cpuset.cpus", "0"), ("cpuset.cpus", "0"));
     holds(&b, ("cpuset.mems", "0"), ("cpuset.mems", "0"));
@@ -49,7 +49,7 @@ fn root_every_limit_lands_in_its_file_and_is_updated() {
     b.call(&["update", "--cpu-share", "1024", "--cpu-quota", "20000", "--cpu-period", "50000", &b.id]).ok();
     holds(&b, ("memory.limit_in_bytes", "100663296"), ("memory.max", "100663296"));
     holds(&b, ("memory.soft_limit_in_bytes", "50331648"), ("memory.low", "50331648"));
-    holds(&b, ("cpu.shares", "1024"), ("cpu.weight", "39"));
+    holds(&b, ("cpu.shares", "1024"), ("cpu.weight", "100"));
     holds(&b, ("cpu.cfs_quota_us", "20000"), ("cpu.max", "20000 50000"));
     holds(&b, ("pids.max", "44"), ("pids.max", "44"));
     holds(&b, ("cpuset.cpus", "0"), ("cpuset.cpus", "0"));
