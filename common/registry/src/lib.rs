@@ -36,8 +36,8 @@ pub use config::{Config, InsecureRule, InsecureRuleError, Retry};
 pub use credentials::Credentials;
 pub use error::{ApiError, RegistryError};
 pub use manifest::{
-    Children, Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest, ManifestError,
-    media_types,
+    Children, Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest,
+    ManifestError, media_types,
 };
 pub use repository::{FetchedManifest, Repository, Target};
 pub use upload::{Source, Uploaded};

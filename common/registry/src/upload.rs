@@ -155,14 +155,20 @@ impl Repository {
         request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         let request = &request;
         self.over_endpoints(|session: Arc<Session>| {
-            Box::pin(async move {
-                accepted(&Method::PUT, session.send(request.clone()).await?).await.map(drop)
-            })
+            Box::pin(
+                async move { accepted(&Method::PUT, session.send(request.clone()).await?).await.map(drop) },
+            )
         })
         .await
     }
 
-    async fn patch(&self, upload: &Url, size: u64, offset: u64, source: &Source) -> Result<Url, RegistryError> {
+    async fn patch(
+        &self,
+        upload: &Url,
+        size: u64,
+        offset: u64,
+        source: &Source,
+    ) -> Result<Url, RegistryError> {
         let source = source.clone();
         let content: Content = Arc::new(move || Body::wrap_stream(source(offset)));
         let mut request = Outgoing::new(Method::PATCH, upload.clone());
@@ -193,7 +199,8 @@ impl Repository {
                 let response = accepted(&Method::GET, session.send(request).await?).await?;
                 let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
                 // `0-0` is said for nothing as well as for one byte: nothing is the safe reading
-                let last = range.and_then(|range| range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok());
+                let last = range
+                    .and_then(|range| range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok());
                 let stands = last.map_or(0, |last: u64| if last == 0 { 0 } else { last.saturating_add(1) });
                 Ok((place(upload, response.headers()).unwrap_or_else(|_| upload.clone()), stands))
             })

@@ -10,6 +10,8 @@ mod leases;
 mod namespaces;
 mod snapshots;
 mod storage;
+mod streaming;
+mod transfer;
 mod wire;
 
 pub use storage::{OpenError, Storage};

@@ -13,6 +13,7 @@ use lifecycle_metadata::{
     CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Scope,
 };
 use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
+use prost::Message;
 use tonic::{Request, Status};
 use wharf_containerd::containerd::services;
 use wharf_kinds::Kind;
@@ -118,12 +119,18 @@ impl Storage {
         add!(DiffServer, crate::diff::DiffService);
         add!(LeasesServer, crate::leases::LeasesService);
         add!(ContainersServer, crate::containers::ContainersService);
+        crate::transfer::add_to(self, routes);
     }
 
     /// A container's record, for what runs it.
     pub fn container(&self, namespace: &str, id: &str) -> Result<Container, MetadataError> {
         self.metadata.containers().get(&Scope::new(namespace, None), id)
     }
+}
+
+impl Storage {
+    /// Nothing: what happens to records is announced with the record, by the outbox.
+    pub(crate) fn announce<M: Message>(&self, _: &str, _: &str, _: &str, _: &M) {}
 }
 
 /// Where a request happens.

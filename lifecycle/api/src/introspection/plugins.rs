@@ -11,7 +11,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const RUNTIME: &str = "io.containerd.runtime.v2";
 
 /// The gRPC services, each with the domain service behind it.
-const SERVICES: [(&str, Option<&str>); 12] = [
+const SERVICES: [(&str, Option<&str>); 14] = [
     ("containers", Some("containers-service")),
     ("content", Some("content-service")),
     ("diff", Some("diff-service")),
@@ -22,7 +22,9 @@ const SERVICES: [(&str, Option<&str>); 12] = [
     ("leases", Some("leases-service")),
     ("namespaces", Some("namespaces-service")),
     ("snapshots", Some("snapshots-service")),
+    ("streaming", None),
     ("tasks", Some("tasks-service")),
+    ("transfer", None),
     ("version", None),
 ];
 
@@ -39,6 +41,11 @@ pub(super) fn list(root: &Path) -> Vec<Plugin> {
             plugin("io.containerd.snapshotter.v1", "overlayfs", &[]),
             "root",
             &root.join("snapshots/overlay"),
+        )),
+        on_host(exporting(
+            plugin("io.containerd.snapshotter.v1", "native", &[]),
+            "root",
+            &root.join("snapshots/native"),
         )),
         plugin(
             "io.containerd.metadata.v1",

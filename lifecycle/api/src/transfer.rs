@@ -1,0 +1,377 @@
+//! containerd.services.transfer.v1: images between registries, archives, the image store and snapshots.
+
+mod names;
+mod registry;
+mod stream;
+
+use std::sync::Arc;
+
+use lifecycle_images::{
+    Descriptor, Export, Held, Images, ImagesError, Named, Notice, Progress, Selection, Update,
+};
+use lifecycle_metadata::{Image, Scope};
+use prost::Message;
+use prost_types::Any;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status};
+use wharf_containerd::containerd::services::images::v1 as images_api;
+use wharf_containerd::containerd::services::transfer::v1 as api;
+use wharf_containerd::containerd::types::transfer as wire_types;
+use wharf_containerd::containerd::{events, types};
+use wharf_kinds::Kind;
+use wharf_vocab::Platform;
+
+use self::registry::Registries;
+use crate::request::MAX_MESSAGE;
+use crate::status::status;
+use crate::storage::{Failure, Storage, blocking, refused, scope};
+use crate::streaming::{Stream, StreamingService, Streams, named};
+use crate::wire;
+
+/// Reports waiting for the client; more are dropped.
+const REPORTS: usize = 1024;
+
+pub(crate) struct TransferService {
+    storage: Storage,
+    images: Images,
+    streams: Streams,
+    registries: Registries,
+}
+
+impl Failure for ImagesError {
+    fn kind_of(&self) -> Kind {
+        self.kind()
+    }
+}
+
+/// Adds the services transfer and streaming.
+pub(crate) fn add_to(storage: &Storage, routes: &mut tonic::service::RoutesBuilder) {
+    use wharf_containerd::containerd::services::streaming::v1::streaming_server::StreamingServer;
+    let streams = Streams::default();
+    let announce = storage.clone();
+    let observer = Arc::new(move |namespace: &str, notice: Notice<'_>| tell(&announce, namespace, &notice));
+    let (metadata, content) = (storage.metadata.clone(), storage.content.clone());
+    let images = Images::new(metadata, content, storage.snapshotter.clone(), observer);
+    let service = TransferService::new(storage.clone(), images, streams.clone());
+    routes
+        .add_service(
+            api::transfer_server::TransferServer::new(service).max_decoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(StreamingServer::new(StreamingService(streams)).max_decoding_message_size(MAX_MESSAGE));
+}
+
+fn tell(storage: &Storage, namespace: &str, notice: &Notice<'_>) {
+    let snapshotter = lifecycle_snapshots::OVERLAYFS.to_owned();
+    match notice {
+        Notice::Content(info) => {
+            let event = events::ContentCreate {
+                digest: info.digest.to_string(),
+                size: wire::signed(info.size),
+                media_type: String::new(),
+            };
+            storage.announce(namespace, "/content/create", "containerd.events.ContentCreate", &event);
+        }
+        Notice::SnapshotPrepared { key, parent } => {
+            let (key, parent) = ((*key).to_owned(), (*parent).to_owned());
+            let event = events::SnapshotPrepare { key, parent, snapshotter };
+            storage.announce(namespace, "/snapshot/prepare", "containerd.events.SnapshotPrepare", &event);
+        }
+        Notice::SnapshotCommitted { key, name } => {
+            let (key, name) = ((*key).to_owned(), (*name).to_owned());
+            let event = events::SnapshotCommit { key, name, snapshotter };
+            storage.announce(namespace, "/snapshot/commit", "containerd.events.SnapshotCommit", &event);
+        }
+    }
+}
+
+/// The ends of a transfer that are understood.
+enum End {
+    Registry(wire_types::OciRegistry),
+    Store(wire_types::ImageStore),
+    Import(wire_types::ImageImportStream),
+    Export(wire_types::ImageExportStream),
+}
+
+fn end(any: Option<Any>, what: &str) -> Result<End, Status> {
+    let any = wire::required(any, what)?;
+    fn decoded<M: Message + Default>(any: &Any) -> Result<M, Status> {
+        M::decode(any.value.as_slice()).map_err(|e| status(Kind::InvalidArgument, e))
+    }
+    Ok(match named(&any) {
+        "containerd.types.transfer.OCIRegistry" => End::Registry(decoded(&any)?),
+        "containerd.types.transfer.ImageStore" => End::Store(decoded(&any)?),
+        "containerd.types.transfer.ImageImportStream" => End::Import(decoded(&any)?),
+        "containerd.types.transfer.ImageExportStream" => End::Export(decoded(&any)?),
+        other => {
+            let text = format!("method Transfer not implemented for {what} {other}");
+            return Err(status(Kind::Unimplemented, text));
+        }
+    })
+}
+
+impl TransferService {
+    pub fn new(storage: Storage, images: Images, streams: Streams) -> Self {
+        TransferService { storage, images, streams, registries: Registries::default() }
+    }
+
+    async fn run(&self, scope: &Scope, from: End, to: End, progress: &Progress) -> Result<(), Status> {
+        match (from, to) {
+            (End::Registry(from), End::Store(to)) => self.pull(scope, from, to, progress).await,
+            (End::Store(from), End::Registry(to)) => self.push(scope, from, to, progress).await,
+            (End::Store(from), End::Store(to)) => self.tag(scope, from, to, progress).await,
+            (End::Import(from), End::Store(to)) => self.import(scope, &from, to, progress).await,
+            (End::Store(from), End::Export(to)) => self.export(scope, &from, &to, progress).await,
+            _ => Err(status(Kind::Unimplemented, "method Transfer not implemented between these ends")),
+        }
+    }
+
+    async fn pull(
+        &self,
+        scope: &Scope,
+        from: wire_types::OciRegistry,
+        to: wire_types::ImageStore,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let shown = format!("OCI Registry ({})", from.reference);
+        let (repository, target) = self.registries.open(&from, &self.streams, &scope.namespace).await?;
+        progress.say(format!("Resolving from {shown}"));
+        let held = self.images.hold(scope).await.map_err(refused)?;
+        progress.say(format!("Pulling from {shown}"));
+        let selection = selection(&to);
+        let pulled =
+            self.images.pull(held.scope(), &repository, &target, &from.reference, &selection, progress);
+        let root = pulled.await.map_err(refused)?;
+        self.save(&held, &to, &root, progress).await?;
+        progress.say(format!("Completed pull from {shown}"));
+        Ok(())
+    }
+
+    async fn push(
+        &self,
+        scope: &Scope,
+        from: wire_types::ImageStore,
+        to: wire_types::OciRegistry,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let shown = format!("OCI Registry ({})", to.reference);
+        let image = self.image(scope, &from.name).await?;
+        let (repository, target) = self.registries.open(&to, &self.streams, &scope.namespace).await?;
+        progress.say(format!("Pushing to {shown}"));
+        let held = self.images.hold(scope).await.map_err(refused)?;
+        let root = descriptor_of(&image);
+        let selection = selection(&from);
+        self.images
+            .push(held.scope(), &root, &image.name, &selection, &repository, &target, progress)
+            .await
+            .map_err(refused)?;
+        progress.say(format!("Completed push to {shown}"));
+        Ok(())
+    }
+
+    async fn import(
+        &self,
+        scope: &Scope,
+        from: &wire_types::ImageImportStream,
+        to: wire_types::ImageStore,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        if from.force_compress {
+            let text = "compressing layers while they are imported: not implemented";
+            return Err(status(Kind::Unimplemented, text));
+        }
+        let archive = stream::incoming(self.streams.take(&scope.namespace, &from.stream)?);
+        progress.say("Importing");
+        let held = self.images.hold(scope).await.map_err(refused)?;
+        let (images, within) = (self.images.clone(), held.scope().clone());
+        let imported = blocking(move || images.import(&within, archive)).await?;
+        let selection = Selection { partial: true, ..selection(&to) };
+        let (index, manifests) = (imported.index, imported.manifests);
+        // also says which document keeps which blob
+        self.images.unpack(held.scope(), &index, &to.name, &selection, progress).await.map_err(refused)?;
+        let mut named = names::names(&to, &index).unwrap_or_default();
+        let mut saved: Vec<(Image, Descriptor)> =
+            named.drain(..).map(|image| (image, index.clone())).collect();
+        for manifest in &manifests {
+            let named = names::annotated(&to, manifest);
+            saved.extend(named.into_iter().map(|image| (image, manifest.clone())));
+        }
+        for (image, target) in saved {
+            self.put(&held, image, &target, progress).await?;
+        }
+        progress.say("Completed import");
+        Ok(())
+    }
+
+    async fn export(
+        &self,
+        scope: &Scope,
+        from: &wire_types::ImageStore,
+        to: &wire_types::ImageExportStream,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let stream = self.streams.take(&scope.namespace, &to.stream)?;
+        progress.say("Exporting");
+        let mut images = Vec::new();
+        let extra = from.extra_references.iter().map(|extra| &extra.name);
+        for name in [&from.name].into_iter().chain(extra).filter(|name| !name.is_empty()) {
+            let image = self.image(scope, name).await?;
+            images.push(Named { name: image.name.clone(), target: descriptor_of(&image) });
+        }
+        let platforms = match (to.all_platforms, to.platforms.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => vec![Platform::host()],
+            (false, false) => to.platforms.iter().map(platform).collect(),
+        };
+        let export = Export {
+            images,
+            platforms,
+            skip_docker: to.skip_compatibility_manifest,
+            skip_foreign: to.skip_non_distributable,
+        };
+        let held = self.images.hold(scope).await.map_err(refused)?;
+        let (writer, sent) = stream::outgoing(stream);
+        let (written, sent) = tokio::join!(self.images.export(held.scope(), export, writer), sent);
+        written.map_err(refused)?;
+        sent?;
+        progress.say("Completed export");
+        Ok(())
+    }
+
+    /// Gives an image another name, and unpacks it if that is asked for.
+    async fn tag(
+        &self,
+        scope: &Scope,
+        from: wire_types::ImageStore,
+        to: wire_types::ImageStore,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let image = self.image(scope, &from.name).await?;
+        let root = descriptor_of(&image);
+        let held = self.images.hold(scope).await.map_err(refused)?;
+        if !to.unpacks.is_empty() {
+            let selection = selection(&to);
+            let unpacked = self.images.unpack(held.scope(), &root, &image.name, &selection, progress);
+            unpacked.await.map_err(refused)?;
+        }
+        self.save(&held, &to, &root, progress).await
+    }
+
+    async fn image(&self, scope: &Scope, name: &str) -> Result<Image, Status> {
+        let (storage, scope, name) = (self.storage.clone(), scope.clone(), name.to_owned());
+        blocking(move || storage.metadata.images().get(&scope, &name)).await
+    }
+
+    /// Gives what came its names.
+    async fn save(
+        &self,
+        held: &Held,
+        to: &wire_types::ImageStore,
+        root: &Descriptor,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let named = names::names(to, root)?;
+        for image in named {
+            self.put(held, image, root, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        held: &Held,
+        image: Image,
+        target: &Descriptor,
+        progress: &Progress,
+    ) -> Result<(), Status> {
+        let (storage, scope) = (self.storage.clone(), held.scope().clone());
+        let (image, created) = blocking(move || names::put(&storage.metadata, &scope, image)).await?;
+        let namespace = &held.scope().namespace;
+        let (name, labels) = (image.name.clone(), wire::label_map(image.labels));
+        if created {
+            let event = images_api::ImageCreate { name, labels };
+            let kind = "containerd.services.images.v1.ImageCreate";
+            self.storage.announce(namespace, "/images/create", kind, &event);
+        } else {
+            let event = images_api::ImageUpdate { name, labels };
+            let kind = "containerd.services.images.v1.ImageUpdate";
+            self.storage.announce(namespace, "/images/update", kind, &event);
+        }
+        progress.image("saved", &image.name, target);
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl api::transfer_server::Transfer for TransferService {
+    async fn transfer(&self, request: Request<api::TransferRequest>) -> Result<Response<()>, Status> {
+        let scope = scope(&request)?;
+        let request = request.into_inner();
+        let name = request.options.map(|options| options.progress_stream).unwrap_or_default();
+        let (progress, reporting) = if name.is_empty() {
+            (Progress::default(), None)
+        } else {
+            let stream = self.streams.take(&scope.namespace, &name)?;
+            let (send, receive) = mpsc::channel(REPORTS);
+            (Progress::new(send), Some(tokio::spawn(report(stream, receive))))
+        };
+        let (from, to) = (end(request.source, "source")?, end(request.destination, "destination")?);
+        let outcome = self.run(&scope, from, to, &progress).await;
+        drop(progress);
+        if let Some(reporting) = reporting {
+            // the last reports are out before the answer is; a client that takes none holds nothing up
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), reporting).await;
+        }
+        outcome.map(Response::new)
+    }
+}
+
+async fn report(stream: Stream, mut updates: mpsc::Receiver<Update>) {
+    while let Some(update) = updates.recv().await {
+        let message = wire_types::Progress {
+            event: update.event,
+            name: update.name,
+            parents: update.parents,
+            progress: wire::signed(update.progress),
+            total: wire::signed(update.total),
+            desc: update.descriptor.map(|descriptor| types::Descriptor {
+                media_type: descriptor.media_type,
+                digest: descriptor.digest.into(),
+                size: wire::signed(descriptor.size),
+                annotations: wire::label_map(descriptor.annotations),
+            }),
+        };
+        if !stream.send("containerd.types.transfer.Progress", &message).await {
+            return;
+        }
+    }
+}
+
+fn platform(message: &types::Platform) -> Platform {
+    Platform {
+        os: message.os.clone(),
+        architecture: message.architecture.clone(),
+        variant: message.variant.clone(),
+        os_version: message.os_version.clone(),
+        os_features: message.os_features.clone(),
+    }
+}
+
+fn selection(store: &wire_types::ImageStore) -> Selection {
+    let unpack =
+        |one: &wire_types::UnpackConfiguration| one.platform.as_ref().map_or_else(Platform::host, platform);
+    Selection {
+        platforms: store.platforms.iter().map(platform).collect(),
+        all_metadata: store.all_metadata,
+        limit: usize::try_from(store.manifest_limit).unwrap_or(usize::MAX),
+        unpack: store.unpacks.iter().map(unpack).collect(),
+        partial: false,
+    }
+}
+
+fn descriptor_of(image: &Image) -> Descriptor {
+    let target = &image.target;
+    let size = u64::try_from(target.size).unwrap_or_default();
+    let mut descriptor = Descriptor::new(&target.media_type, target.digest.clone(), size);
+    descriptor.annotations = target.annotations.clone();
+    descriptor
+}

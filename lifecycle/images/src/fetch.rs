@@ -1,0 +1,159 @@
+//! One blob from the registry into the content store, and perhaps through a layer on the way.
+
+use std::sync::Arc;
+
+use lifecycle_content::{WriteOptions, Writer};
+use lifecycle_metadata::Scope;
+use lifecycle_snapshots::Layer;
+use tokio::sync::mpsc;
+use wharf_archive::{Applied, Limits};
+use wharf_registry::Repository;
+use wharf_vocab::{Algorithm, Labels};
+
+use crate::error::ImagesError;
+use crate::images::{Inner, blocking};
+use crate::labels::source_key;
+use crate::progress::{Pace, Progress, Subject};
+use crate::tee::{Piece, Tee};
+
+/// Pieces on the way from the network to the disk; each is what one read of the socket gave.
+const PIECES: usize = 64;
+
+/// Where blobs come from and go to in one operation.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub scope: Scope,
+    /// Absent when everything has to be here already.
+    pub from: Option<Repository>,
+    pub progress: Progress,
+}
+
+impl Inner {
+    /// Sees to it that the content store has the blob, and unpacks it into `layer` if there is one: in passing
+    /// where the blob is fetched whole, else from the content store.
+    pub async fn bring(
+        self: &Arc<Self>,
+        route: &Route,
+        subject: &Subject,
+        layer: Option<Layer>,
+    ) -> Result<Option<(Layer, Applied)>, ImagesError> {
+        let turn = self.turn(&route.scope, &subject.descriptor.digest);
+        let _turn = turn.lock().await;
+        let _slot = self.slots.clone().acquire_owned().await.map_err(|_| ImagesError::Broken)?;
+        let (this, scope, digest) = (self.clone(), route.scope.clone(), subject.descriptor.digest.clone());
+        if blocking(move || this.keep(&scope, &digest)).await? {
+            route.progress.blob("already exists", subject, subject.descriptor.size);
+            let none = Labels::new();
+            self.label(&route.scope, &subject.descriptor.digest, none, route.from.as_ref()).await?;
+            return self.unpack_stored(route, subject, layer).await;
+        }
+        let Some(from) = &route.from else {
+            let missing = lifecycle_metadata::Subject::ContentDigest(subject.descriptor.digest.clone());
+            return Err(lifecycle_metadata::MetadataError::NotFound(missing).into());
+        };
+        let (this, scope, whole) = (self.clone(), route.scope.clone(), subject.clone());
+        let writer = blocking(move || this.ingest(&scope, &whole)).await?;
+        let offset = writer.progress().offset;
+        // taken up in its middle it cannot be unpacked in passing
+        let (in_passing, afterwards) = if offset == 0 { (layer, None) } else { (None, layer) };
+        let (send, receive) = mpsc::channel(PIECES);
+        let stored = {
+            let (this, scope, subject) = (self.clone(), route.scope.clone(), subject.clone());
+            let labels = Labels::from([(source_key(from), from.path().to_owned())]);
+            blocking(move || this.take(&scope, &subject, Tee::new(receive, writer), in_passing, labels))
+        };
+        let fetched = download(from, subject, offset, send, &route.progress);
+        // storing fails when fetching does, and the other way round: what came first is what counts
+        let (stored, fetched) = tokio::join!(stored, fetched);
+        let applied = match (stored, fetched) {
+            (_, Err(Some(error))) => return Err(error),
+            (stored, _) => stored?,
+        };
+        route.progress.blob("complete", subject, subject.descriptor.size);
+        match applied {
+            Some(applied) => Ok(Some(applied)),
+            None => self.unpack_stored(route, subject, afterwards).await,
+        }
+    }
+
+    /// The ingest of the blob, with what is there of it.
+    fn ingest(&self, scope: &Scope, subject: &Subject) -> Result<Writer, ImagesError> {
+        let (descriptor, reference) = (&subject.descriptor, subject.name.as_str());
+        let options = WriteOptions { reference, total: descriptor.size, expected: Some(&descriptor.digest) };
+        let mut writer = self.content.writer(scope, &options)?;
+        let offset = writer.progress().offset;
+        if offset > descriptor.size || (offset == descriptor.size && writer.digest() != descriptor.digest) {
+            writer.truncate(0)?;
+        }
+        Ok(writer)
+    }
+
+    fn take(
+        &self,
+        scope: &Scope,
+        subject: &Subject,
+        mut tee: Tee,
+        layer: Option<Layer>,
+        labels: Labels,
+    ) -> Result<Option<(Layer, Applied)>, ImagesError> {
+        let descriptor = &subject.descriptor;
+        let unpacked = match layer {
+            None => None,
+            Some(mut layer) => match layer.unpack(&mut tee, Algorithm::Sha256, Limits::default()) {
+                Ok(applied) => Some((layer, applied)),
+                Err(source) => {
+                    return Err(match tee.failure() {
+                        Some(error) => error.into(),
+                        None => ImagesError::Layer { digest: descriptor.digest.clone(), source },
+                    });
+                }
+            },
+        };
+        let failed = |source| ImagesError::Read { digest: descriptor.digest.clone(), source };
+        let writer = tee.finish().map_err(failed)?;
+        self.committed(scope, writer.commit(descriptor.size, Some(&descriptor.digest), labels))?;
+        Ok(unpacked)
+    }
+
+    async fn unpack_stored(
+        self: &Arc<Self>,
+        route: &Route,
+        subject: &Subject,
+        layer: Option<Layer>,
+    ) -> Result<Option<(Layer, Applied)>, ImagesError> {
+        let Some(mut layer) = layer else { return Ok(None) };
+        let (this, scope, digest) = (self.clone(), route.scope.clone(), subject.descriptor.digest.clone());
+        blocking(move || {
+            let file = this.content.reader(&scope, &digest)?.into_file();
+            let applied = layer
+                .unpack(file, Algorithm::Sha256, Limits::default())
+                .map_err(|source| ImagesError::Layer { digest: digest.clone(), source })?;
+            let found = &applied.compressed.0;
+            if digest.algorithm() == found.algorithm() && *found != digest {
+                return Err(ImagesError::Damaged { wanted: digest, found: found.clone() });
+            }
+            Ok(Some((layer, applied)))
+        })
+        .await
+    }
+}
+
+/// Fetches from `offset` on. `Err(None)` if the taker gave up, which says why itself.
+async fn download(
+    from: &Repository,
+    subject: &Subject,
+    offset: u64,
+    to: mpsc::Sender<Piece>,
+    progress: &Progress,
+) -> Result<(), Option<ImagesError>> {
+    // the content store verifies the whole when it is committed
+    let mut blob = from.blob(&subject.descriptor, offset).unverified();
+    let mut pace = Pace::new();
+    while let Some(piece) = blob.next().await.map_err(|e| Some(e.into()))? {
+        if pace.due() {
+            progress.blob("downloading", subject, blob.offset());
+        }
+        to.send(Piece::Bytes(piece)).await.map_err(|_| None)?;
+    }
+    to.send(Piece::End).await.map_err(|_| None)
+}

@@ -1,0 +1,30 @@
+//! Images between registries, archives, the content store and snapshots.
+//!
+//! A pull is one streaming pass a layer: what comes from the registry goes into the content store and, through the
+//! decompressor, into a snapshot directory of its own at the same time, several layers side by side. DiffIDs are
+//! checked, then the layers are committed in order under their chain ids. Whatever is brought in is held by a lease
+//! until the image's name stands.
+
+mod chain;
+mod error;
+mod export;
+mod fetch;
+mod images;
+mod import;
+mod labels;
+mod lease;
+mod progress;
+mod pull;
+mod push;
+mod tee;
+mod tree;
+mod unpack;
+
+pub use error::ImagesError;
+pub use export::{Export, Named};
+pub use images::{Images, Notice, Observer};
+pub use import::Imported;
+pub use lease::Held;
+pub use progress::{Progress, Update};
+pub use tree::Selection;
+pub use wharf_registry::Descriptor;
