@@ -1,6 +1,7 @@
 //! The command line: runc's commands, flags, outputs and exit codes.
 
 mod args;
+mod checkpoint;
 mod create;
 mod events;
 mod exec;
@@ -111,6 +112,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Spec(args) => spec::spec(args),
         Command::Features => features::features(),
         Command::Update(args) => update::update(&root, args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&root, *args),
         Command::Events(args) => events::events(&root, args),
     }
 }

@@ -1,5 +1,6 @@
 //! The operations on containers.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod exec;
@@ -40,6 +41,8 @@ pub enum ContainerError {
     Process(#[from] ProcessError),
     #[error("unable to start container process: {0}")]
     Init(#[from] HandshakeError),
+    #[error(transparent)]
+    Criu(#[from] crate::criu::CriuError),
     #[error("{act}: {source}")]
     Act { act: String, source: std::io::Error },
     /// An operation that the container's status does not allow.

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 mod console;
 pub mod container;
+mod criu;
 pub mod handshake;
 mod hooks;
 pub mod host;

@@ -78,6 +78,8 @@ pub enum Command {
     Features,
     /// Change the resource limits of a container
     Update(std::boxed::Box<UpdateArgs>),
+    /// Save a running container's processes to files through CRIU
+    Checkpoint(std::boxed::Box<CheckpointArgs>),
     /// Show statistics and out-of-memory events of a container
     Events(EventsArgs),
 }
@@ -224,6 +226,62 @@ pub struct SpecArgs {
     /// For a caller without privileges
     #[arg(long)]
     pub rootless: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// Directory for CRIU's images (default: checkpoint)
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
+    /// Directory for CRIU's work files and log (default: that of the images)
+    #[arg(long)]
+    pub work_path: Option<PathBuf>,
+    /// Images of an earlier pre-dump, relative to --image-path
+    #[arg(long)]
+    pub parent_path: Option<PathBuf>,
+    /// Leave the processes running
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Allow open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Skip TCP connections in the making
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Allow links to unlinked files to be made
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Allow unix sockets to the outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a session and terminal from outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Serve memory pages on demand
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// Handle file locks
+    #[arg(long)]
+    pub file_locks: bool,
+    /// Only save memory, and let the container run
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// Drop pages that a later image has too
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Descriptor that gets a NUL byte once pages are served
+    #[arg(long)]
+    pub status_fd: Option<i32>,
+    /// ADDRESS:PORT of the page server
+    #[arg(long)]
+    pub page_server: Option<String>,
+    /// soft, full, strict or ignore
+    #[arg(long)]
+    pub manage_cgroups_mode: Option<String>,
+    /// A namespace whose contents are not saved: network
+    #[arg(long)]
+    pub empty_ns: Vec<String>,
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod attacks;
 mod attacks_privilege;
 mod attacks_races;
 mod bundle;
+mod checkpoints;
 mod commands;
 mod disguise;
 mod execs;

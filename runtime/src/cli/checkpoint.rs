@@ -1,0 +1,66 @@
+//! `checkpoint`.
+
+use super::args::CheckpointArgs;
+use super::{Failure, Outcome};
+use crate::container::checkpoint::{Options, checkpoint as save};
+use crate::container::delete::destroy;
+use crate::container::status::Container;
+use crate::state::StateRoot;
+
+pub fn checkpoint(root: &StateRoot, args: CheckpointArgs) -> Outcome {
+    let container = Container::load(root, &args.id)?;
+    let options = options(&args)?;
+    save(&container, &options)?;
+    if !options.leave_running && !options.pre_dump {
+        destroy(&container)?;
+    }
+    Ok(0)
+}
+
+fn options(args: &CheckpointArgs) -> Result<Options, Failure> {
+    let cgroups_mode = match args.manage_cgroups_mode.as_deref().unwrap_or_default() {
+        "ignore" => 0,
+        "soft" => 3,
+        "full" => 4,
+        "strict" => 5,
+        "" => 6,
+        _ => return Err(Failure::new("invalid manage-cgroups-mode value")),
+    };
+    if let Some(other) = args.empty_ns.iter().find(|ns| *ns != "network") {
+        return Err(Failure::new(format!("namespace {other:?} is not supported")));
+    }
+    let page_server = match &args.page_server {
+        None => None,
+        Some(text) => {
+            let (address, port) = text
+                .rsplit_once(':')
+                .filter(|(address, port)| !address.is_empty() && !port.is_empty())
+                .ok_or_else(|| Failure::new("Use --page-server ADDRESS:PORT to specify page server"))?;
+            let port = port.parse().map_err(|_| Failure::new("Invalid port number"))?;
+            Some((address.trim_matches(['[', ']']).to_owned(), port))
+        }
+    };
+    if let Some(fd) = args.status_fd
+        && !wharf_sys::fds::is_open(fd)
+    {
+        return Err(Failure::new(format!("invalid --status-fd argument {fd}: not open")));
+    }
+    Ok(Options {
+        images: args.image_path.clone().unwrap_or_else(|| "checkpoint".into()),
+        work: args.work_path.clone(),
+        parent: args.parent_path.clone(),
+        pre_dump: args.pre_dump,
+        leave_running: args.leave_running,
+        tcp_established: args.tcp_established,
+        tcp_skip_in_flight: args.tcp_skip_in_flight,
+        link_remap: args.link_remap,
+        ext_unix_sk: args.ext_unix_sk,
+        shell_job: args.shell_job,
+        lazy_pages: args.lazy_pages,
+        status_fd: args.status_fd,
+        page_server,
+        file_locks: args.file_locks,
+        auto_dedup: args.auto_dedup,
+        cgroups_mode,
+    })
+}

@@ -1,0 +1,215 @@
+//! Saving a container's processes to files through CRIU. Happens only when it is asked for by name, and takes no option
+//! from annotations, which an image can have a say in: no configuration file of CRIU's is read for a container.
+
+use super::ContainerError;
+use super::exec::saved_spec;
+use super::status::{Container, Status};
+use crate::criu::{self, Message};
+use crate::log;
+use crate::rootfs::resolve::Root;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+const LOG: &str = "dump.log";
+const DESCRIPTORS: &str = "descriptors.json";
+const NEW_NETWORK: u64 = 0x4000_0000;
+/// How many lines of CRIU's log that tell of an error are repeated, and how much of it is looked at.
+const MAX_LINES: usize = 20;
+const MAX_LOG: u64 = 8 << 20;
+
+/// How to save it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub images: PathBuf,
+    pub work: Option<PathBuf>,
+    /// Of an earlier pre-dump, relative to the images.
+    pub parent: Option<PathBuf>,
+    pub pre_dump: bool,
+    pub leave_running: bool,
+    pub tcp_established: bool,
+    pub tcp_skip_in_flight: bool,
+    pub link_remap: bool,
+    pub ext_unix_sk: bool,
+    pub shell_job: bool,
+    pub lazy_pages: bool,
+    pub status_fd: Option<i32>,
+    pub page_server: Option<(String, u16)>,
+    pub file_locks: bool,
+    pub auto_dedup: bool,
+    /// enum criu_cg_mode.
+    pub cgroups_mode: u64,
+}
+
+/// Saves the processes; unless they are to go on they are gone then.
+pub fn checkpoint(container: &Container, options: &Options) -> Result<(), ContainerError> {
+    let status = container.status();
+    if matches!(status, Status::Created | Status::Stopped) {
+        return Err(ContainerError::Refused(format!(
+            "Container cannot be checkpointed in {} state",
+            status.as_str()
+        )));
+    }
+    let images = open_dir(&options.images)?;
+    if let Some(parent) = &options.parent {
+        if parent.is_absolute() {
+            return Err(ContainerError::Refused("--parent-path must be relative".into()));
+        }
+        let parent = options.images.join(parent);
+        if !parent.is_dir() {
+            return Err(ContainerError::Refused(format!(
+                "invalid --parent-path: {} is not a directory",
+                parent.display()
+            )));
+        }
+    }
+    let work = options.work.as_deref().map(open_dir).transpose()?;
+    let spec = saved_spec(container)?;
+    let mut message = flags(container, options);
+    message.number(1, images.as_raw_fd() as u64);
+    if let Some(work) = &work {
+        message.number(17, work.as_raw_fd() as u64);
+    }
+    namespaces(&spec, &mut message)?;
+    if !options.pre_dump {
+        mounts(container, &spec, &mut message)?;
+        descriptors(container, &options.images)?;
+    }
+    let kind = if options.pre_dump { criu::PRE_DUMP } else { criu::DUMP };
+    criu::serve(kind, &message).map_err(|e| {
+        quote(&options.work.as_ref().unwrap_or(&options.images).join(LOG));
+        ContainerError::Criu(e)
+    })
+}
+
+/// A directory for images or logs, made if it is missing.
+fn open_dir(path: &Path) -> Result<std::fs::File, ContainerError> {
+    let failed = || ContainerError::act(format!("opening {}", path.display()));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed())?;
+    std::fs::File::open(path).map_err(failed())
+}
+
+/// Fields of criu_opts.
+fn flags(container: &Container, options: &Options) -> Message {
+    let mut m = Message::default();
+    m.number(2, container.pid() as u64)
+        .number(9, 4)
+        .text(10, LOG)
+        .text(13, &container.record.rootfs.to_string_lossy())
+        .flag(24, true)
+        .number(34, options.cgroups_mode)
+        .flag(12, true)
+        .flag(7, options.shell_job)
+        .flag(3, options.leave_running)
+        .flag(5, options.tcp_established)
+        .flag(46, options.tcp_skip_in_flight)
+        .flag(18, options.link_remap)
+        .flag(4, options.ext_unix_sk)
+        .flag(8, options.file_locks)
+        // interfaces are whoever's made them, not the runtime's
+        .number(38, NEW_NETWORK)
+        .flag(50, true)
+        .flag(16, options.auto_dedup)
+        .flag(48, options.lazy_pages);
+    if let Some(fd) = options.status_fd {
+        m.number(49, fd as u64);
+    }
+    if let Some((address, port)) = &options.page_server {
+        m.message(11, Message::default().text(1, address).number(2, (*port).into()));
+    }
+    if let Some(parent) = &options.parent {
+        m.text(14, &parent.to_string_lossy()).flag(15, true);
+    }
+    let cgroup = &container.record.cgroup.0;
+    if let Some(freezer) = cgroup.get("freezer").or_else(|| cgroup.get("").filter(|_| cgroup.len() == 1)) {
+        m.text(44, &freezer.to_string_lossy());
+    }
+    m
+}
+
+/// Network and pid namespaces that others made are not saved, but named for the restore.
+fn namespaces(spec: &Spec, message: &mut Message) -> Result<(), ContainerError> {
+    for ns in spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()) {
+        let (kind, key) = match ns.typ() {
+            LinuxNamespaceType::Network => ("net", "extRootNetNS"),
+            LinuxNamespaceType::Pid => ("pid", "extRootPidNS"),
+            _ => continue,
+        };
+        if let Some(path) = ns.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            let inode = std::fs::metadata(path)
+                .map_err(ContainerError::act(format!("looking at {}", path.display())))?
+                .ino();
+            message.text(37, &format!("{kind}[{inode}]:{key}"));
+        }
+    }
+    Ok(())
+}
+
+/// What is mounted from outside the container: bind mounts, cgroups shown as such, and what hides files.
+fn mounts(container: &Container, spec: &Spec, message: &mut Message) -> Result<(), ContainerError> {
+    let external = |message: &mut Message, key: &str, value: &str| {
+        message.message(23, Message::default().text(1, key).text(2, value));
+    };
+    let linux = spec.linux().as_ref();
+    let namespaces = || linux.iter().flat_map(|l| l.namespaces().iter().flatten());
+    let own_cgroups = namespaces().any(|ns| ns.typ() == LinuxNamespaceType::Cgroup);
+    for mount in spec.mounts().iter().flatten() {
+        let target = mount.destination().to_string_lossy();
+        let options = mount.options().iter().flatten();
+        let is_bind =
+            mount.typ().as_deref() == Some("bind") || options.clone().any(|o| o == "bind" || o == "rbind");
+        if is_bind {
+            external(message, &target, &target);
+        } else if mount.typ().as_deref() == Some("cgroup") && !own_cgroups {
+            let mut dirs: std::collections::BTreeMap<_, Vec<&str>> = Default::default();
+            for (controller, dir) in container.record.cgroup.0.iter().filter(|(c, _)| !c.is_empty()) {
+                dirs.entry(dir).or_default().push(controller.strip_prefix("name=").unwrap_or(controller));
+            }
+            for names in dirs.values() {
+                let at = format!("{target}/{}", names.join(","));
+                external(message, &at, &at);
+            }
+        }
+    }
+    let path = format!("/proc/{}/root", container.pid());
+    let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(ContainerError::act(format!("opening {path}")))?;
+    let root = Root::new(root);
+    for masked in linux.iter().flat_map(|l| l.masked_paths().iter().flatten()) {
+        // one that is not there hides nothing; a directory is hidden by a filesystem of its own
+        let file = root.open(Path::new(masked), OFlags::PATH).ok().and_then(|fd| fstat(fd).ok());
+        if file.is_some_and(|s| FileType::from_raw_mode(s.st_mode) != FileType::Directory) {
+            external(message, masked, "/dev/null");
+        }
+    }
+    for device in linux.iter().flat_map(|l| l.devices().iter().flatten()) {
+        let path = device.path().to_string_lossy();
+        external(message, &path, &path);
+    }
+    Ok(())
+}
+
+/// What the standard streams are, by which a restore puts others in their place.
+fn descriptors(container: &Container, images: &Path) -> Result<(), ContainerError> {
+    let pid = container.pid();
+    let link = |fd: i32| {
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+        target.map(|t| t.to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    let path = images.join(DESCRIPTORS);
+    let text = serde_json::json!([link(0), link(1), link(2)]).to_string();
+    std::fs::write(&path, text).map_err(ContainerError::act(format!("writing {}", path.display())))
+}
+
+/// What CRIU's log says of errors, into ours.
+fn quote(path: &Path) {
+    use std::io::{BufRead, BufReader, Read};
+    let Ok(file) = std::fs::File::open(path) else { return };
+    let lines = BufReader::new(file.take(MAX_LOG)).split(b'\n').map_while(Result::ok);
+    let errors = lines.map(|l| String::from_utf8_lossy(&l).into_owned()).filter(|l| l.contains("Error"));
+    for line in errors.take(MAX_LINES) {
+        log::warn(&format!("{}: {line}", path.display()));
+    }
+}
