@@ -161,7 +161,9 @@ for last; do :; done
 id=$8
 case $last in
 start) echo unix://{sockets}/$id.sock ;;
-delete) : > {sockets}/deleted-$id; printf '\010\052\020\011' ;;
+delete)
+  rm {sockets}/busy-$id 2>/dev/null && exit 1
+  : > {sockets}/deleted-$id; printf '\010\052\020\011' ;;
 esac
 "#
         );
@@ -205,6 +207,11 @@ esac
 
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
         self.at.path().join("state/ns").join(id)
+    }
+
+    /// The next clean-up after a shim fails.
+    pub(crate) fn fail_clean_up(&self, id: &str) {
+        fs::write(self.at.path().join(format!("busy-{id}")), "").expect("write");
     }
 
     pub(crate) fn was_cleaned_up(&self, id: &str) -> bool {

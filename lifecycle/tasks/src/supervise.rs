@@ -24,6 +24,8 @@ const UNKNOWN_STATUS: u32 = 255;
 const SHORT_LIVED: Duration = Duration::from_millis(100);
 /// Pause before a shim that lives but does not accept is tried again.
 const LATER: Duration = Duration::from_secs(1);
+/// Pauses before cleaning up after a shim is tried again: mounts and cgroups may be busy while processes die.
+const BURIAL_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Failed connections in a row after which the shim counts as dead.
 const ATTEMPTS: u32 = 5;
 
@@ -77,7 +79,13 @@ impl Tasks {
         task.unlink();
         let (id, namespace) = (task.id(), &task.bundle.namespace);
         tracing::info!(id, namespace, "cleaning up after dead shim");
-        let found = self.shared.launcher.delete(&task.program, &task.bundle).await;
+        let mut found = self.shared.launcher.delete(&task.program, &task.bundle).await;
+        for pause in BURIAL_PAUSES {
+            let Err(error) = &found else { break };
+            tracing::info!(id, namespace, %error, "cleaning up after dead shim failed, trying again");
+            sleep(pause).await;
+            found = self.shared.launcher.delete(&task.program, &task.bundle).await;
+        }
         let exit = found.unwrap_or_else(|error| {
             tracing::warn!(id, namespace, %error, "failed to clean up after dead shim");
             let pid = task.processes().init.pid();

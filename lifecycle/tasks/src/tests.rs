@@ -326,6 +326,19 @@ async fn task_being_created_is_listed_and_can_be_deleted_once_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cleaning_up_after_a_dead_shim_is_tried_again() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let mut shim = stack.shim("c1", &behaviour).await;
+    running(&tasks, "c1").await;
+    stack.fail_clean_up("c1");
+    shim.shutdown().await.expect("shim dies");
+    drop(shim);
+    assert_eq!(tasks.wait("ns", "c1", "").await.expect("wait").status, 9, "what the second attempt found");
+    assert!(stack.was_cleaned_up("c1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn restarted_daemon_cleans_up_after_shims_without_a_task() {
     let (stack, behaviour) = (Stack::new(), Behaviour::new());
     let _shim = stack.shim("c1", &behaviour).await;
