@@ -307,7 +307,7 @@ impl<W: Write> Diff<'_, W> {
             FileType::Fifo => EntryKind::Fifo,
             _ => EntryKind::File,
         };
-        let seconds = stat.st_mtime as i64;
+        let seconds = stat.st_mtime;
         Ok(Entry {
             kind,
             path: checked(path)?,

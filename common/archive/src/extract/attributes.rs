@@ -130,7 +130,7 @@ pub(super) fn copy_to_name(from: &Stat, parent: BorrowedFd<'_>, name: &CStr) -> 
         let mode = Mode::from_raw_mode(from.st_mode & 0o7777);
         rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
     }
-    let mtime = (from.st_mtime as i64, from.st_mtime_nsec as u32);
+    let mtime = (from.st_mtime, from.st_mtime_nsec as u32);
     rustix::fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 

@@ -164,5 +164,5 @@ pub(super) fn make_placeholder(parent: BorrowedFd<'_>, name: &CString) -> Result
 
 /// The number of an inode that the archive removed may come back with another file: the mark tells them apart.
 fn is_placeholder(stat: &Stat) -> bool {
-    stat.st_size == 0 && (stat.st_mtime as i64, stat.st_mtime_nsec as u32) == PLACEHOLDER_TIME
+    stat.st_size == 0 && (stat.st_mtime, stat.st_mtime_nsec as u32) == PLACEHOLDER_TIME
 }
