@@ -202,6 +202,7 @@ contract! {
     root_children_show_what_their_parents_hold_and_keep_to_themselves,
     root_labels_are_updated_and_filtered,
     root_a_streamed_layer_is_committed_or_goes_away,
+    root_the_layer_of_a_snapshot_is_what_it_adds,
 }
 
 #[test]

@@ -185,3 +185,28 @@ pub(super) fn root_a_streamed_layer_is_committed_or_goes_away(p: Place) {
     assert_eq!(names, ["a", "c"]);
     assert_eq!(p.directories().len(), 2);
 }
+
+pub(super) fn root_the_layer_of_a_snapshot_is_what_it_adds(p: Place) {
+    let first = writable(&p.prepare("a", "").unwrap());
+    std::fs::create_dir(first.join("d")).unwrap();
+    std::fs::write(first.join("d/gone"), "1").unwrap();
+    std::fs::write(first.join("kept"), "1").unwrap();
+    p.commit("c", "a").unwrap();
+    let lower = p.snapshotter.view(&scope(), "v", "c", Labels::new()).unwrap();
+    let upper = p.prepare("b", "c").unwrap();
+    let root = shown(&upper);
+    rustix::fs::unlinkat(&root, "d/gone", rustix::fs::AtFlags::empty()).unwrap();
+    rustix::fs::mkdirat(&root, "new", rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+    drop(root);
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let (digest, layer) = compare(&lower, &upper, compression, None, Vec::new()).unwrap();
+        let key = format!("again-{compression:?}");
+        let mounts = p.prepare(&key, "c").unwrap();
+        let applied = apply_layer(layer.as_slice(), &mounts, Algorithm::Sha256, false).unwrap();
+        assert_eq!((applied.compression, applied.uncompressed.0), (compression, digest));
+        let again = shown(&mounts);
+        assert!(has(&again, "kept") && has(&again, "new") && !has(&again, "d/gone") && has(&again, "d"));
+    }
+    let (_, nothing) = compare(&upper, &upper, Compression::None, None, Vec::new()).unwrap();
+    assert_eq!(nothing, [0; 1024], "the end of an archive and no entry");
+}
