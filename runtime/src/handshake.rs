@@ -94,6 +94,14 @@ pub enum HandshakeError {
     Socket(#[from] Errno),
 }
 
+/// A socket whose other end died with messages unread is reset, or broken: the death is the news.
+fn gone(error: HandshakeError, step: Step) -> HandshakeError {
+    match error {
+        HandshakeError::Socket(Errno::CONNRESET | Errno::PIPE) => HandshakeError::Gone(step),
+        other => other,
+    }
+}
+
 /// One end of the conversation.
 #[derive(Debug)]
 pub struct Channel {
@@ -126,7 +134,7 @@ impl Channel {
     /// Sends a step, if it is in the script.
     pub fn send(&mut self, step: Step, fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
         if self.advance(step)? {
-            self.transmit(&[step as u8], fd)?;
+            self.transmit(&[step as u8], fd).map_err(|e| gone(e, step))?;
         }
         Ok(())
     }
@@ -181,7 +189,7 @@ impl Channel {
     }
 
     fn receive(&self, step: Step) -> Result<Option<OwnedFd>, HandshakeError> {
-        match self.receive_any()? {
+        match self.receive_any().map_err(|e| gone(e, step))? {
             None => Err(HandshakeError::Gone(step)),
             Some((message, fd)) if message == [step as u8] => Ok(fd),
             Some((message, _)) => Err(failure(step, &message)),

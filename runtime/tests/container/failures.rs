@@ -155,3 +155,49 @@ fn root_a_container_whose_cgroup_stays_can_be_deleted_again() {
     b.call(&["delete", "--force", &b.id]).ok();
     b.assert_nothing_left();
 }
+
+#[test]
+fn root_an_init_that_dies_in_create_is_an_error_naming_the_step_and_leaves_nothing() {
+    // the runtime tells each hook of init's pid, and waits for the hook: it dies at that very step
+    let kill = "kill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')";
+    for hook in ["prestart", "createRuntime"] {
+        let mut b = Bundle::new("true");
+        b.config["hooks"] = json!({hook: [{"path": "/bin/sh", "args": ["sh", "-c", kill]}]});
+        b.write_config();
+        let ended = b.call(&["create", &b.id]);
+        assert!(ended.err.contains("ended before the step"), "{hook}: {}", ended.err);
+        ended.fails_with("unable to start container process");
+        b.assert_nothing_left();
+    }
+}
+
+#[test]
+fn root_an_init_killed_at_any_moment_of_create_leaves_nothing() {
+    let b = Bundle::new("sleep 1000");
+    b.write_config();
+    let mut failed = 0;
+    for moment in 0..30 {
+        let mut create = b.runw().args(["create", &b.id]).stderr(Stdio::null()).spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", create.id());
+        let init = || std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok();
+        let init = loop {
+            match init() {
+                Some(pid) => break rustix::process::Pid::from_raw(pid),
+                None if create.try_wait().unwrap().is_some() => break None,
+                None => {}
+            }
+        };
+        std::thread::sleep(std::time::Duration::from_micros(moment * 300));
+        if let Some(init) = init {
+            // only while the runtime waits for it can the number be nobody else's
+            let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
+        }
+        if create.wait().unwrap().success() {
+            b.call(&["delete", "--force", &b.id]).ok();
+        } else {
+            failed += 1;
+        }
+        b.assert_nothing_left();
+    }
+    assert!(failed > 0, "init was never killed in time");
+}
