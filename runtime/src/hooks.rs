@@ -15,11 +15,11 @@ const MAX_OUTPUT: u64 = 1024;
 /// A hook that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    #[error("error running {kind} hook #{index} ({path}): {source}")]
+    #[error("error running {kind} hook #{index}: {path}: {source}")]
     Start { kind: &'static str, index: usize, path: String, source: io::Error },
-    #[error("error running {kind} hook #{index} ({path}): {status}, output: {output}")]
+    #[error("error running {kind} hook #{index}: {path}: {status}, output: {output}")]
     Failed { kind: &'static str, index: usize, path: String, status: String, output: String },
-    #[error("error running {kind} hook #{index} ({path}): hook ran past specified timeout of {seconds} s")]
+    #[error("error running {kind} hook #{index}: {path}: hook ran past specified timeout of {seconds}s")]
     TimedOut { kind: &'static str, index: usize, path: String, seconds: i64 },
 }
 
@@ -112,7 +112,7 @@ mod tests {
     fn a_failed_hook_is_named_with_its_output() {
         let list = hooks(serde_json::json!([{"path":"/bin/sh","args":["sh","-c","echo why >&2; exit 3"]}]));
         let text = run("prestart", Some(&list), b"").unwrap_err().to_string();
-        assert_eq!(text, "error running prestart hook #0 (/bin/sh): exit status: 3, output: why");
+        assert_eq!(text, "error running prestart hook #0: /bin/sh: exit status: 3, output: why");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::handshake::{Channel, Step};
 use crate::hooks;
 use crate::plan::ContainerPlan;
 use crate::plan::devices::Device;
+use crate::plan::mounts::MountOp;
 use crate::plan::process::ProcessPlan;
 use crate::process::limits;
 use crate::process::program::Program;
@@ -173,8 +174,10 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitEr
     named("creating the working directory", root.ensure(&plan.process.cwd, Target::Directory))?;
     named("making mounts read-only", mount::finish(late))?;
     named("sealing the root", pivot::seal(&root, plan.root_propagation, plan.readonly_root))?;
-    named("making paths read-only", mask::read_only(&root, &plan.readonly))?;
-    named("masking paths", mask::mask(&root, &plan.masked))?;
+    let has_procfs = plan.mounts.iter().any(MountOp::is_procfs);
+    let proc = named("opening /proc", mask::procfs(&root, has_procfs))?;
+    named("making paths read-only", mask::read_only(&root, proc.as_ref(), &plan.readonly))?;
+    named("masking paths", mask::mask(&root, proc.as_ref(), &plan.masked))?;
     Ok(root)
 }
 

@@ -192,7 +192,11 @@ fn paths(list: Option<&[String]>, at: &str) -> Result<Vec<PathBuf>, ConfigError>
         if !path.starts_with('/') {
             return Err(ConfigError::invalid(at, format!("{path:?} is not an absolute path")));
         }
-        out.push(clean_absolute(&at, Path::new(path))?);
+        let path = clean_absolute(&at, Path::new(path))?;
+        // twice is once: the second would hide the first, and cost a mount
+        if !out.contains(&path) {
+            out.push(path);
+        }
     }
     Ok(out)
 }

@@ -111,7 +111,7 @@ fn user(args: &ExecArgs, process: &mut Process) -> Result<(), ContainerError> {
     Ok(())
 }
 
-/// As runc: into bounding, effective and permitted; into ambient where the inheritable set has it.
+/// Into bounding, effective and permitted.
 fn capabilities(names: &[String], process: &mut Process) -> Result<(), ContainerError> {
     if names.is_empty() {
         return Ok(());
@@ -127,6 +127,11 @@ fn capabilities(names: &[String], process: &mut Process) -> Result<(), Container
         };
         let (bounding, effective, permitted) =
             (with(caps.bounding()), with(caps.effective()), with(caps.permitted()));
+        // runc's rule: with inheritable capabilities in config.json the new ones join these and the ambient ones
+        if caps.inheritable().as_ref().is_some_and(|set| !set.is_empty()) {
+            let (inheritable, ambient) = (with(caps.inheritable()), with(caps.ambient()));
+            caps.set_inheritable(inheritable).set_ambient(ambient);
+        }
         caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     }
     process.set_capabilities(Some(caps));

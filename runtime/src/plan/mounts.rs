@@ -21,6 +21,14 @@ pub struct MountOp {
     pub read_only_late: bool,
 }
 
+impl MountOp {
+    /// Whether this puts a procfs at /proc (a bind mount there is verified to be one when it is made).
+    pub fn is_procfs(&self) -> bool {
+        self.target == Path::new("/proc")
+            && matches!(self.kind, MountKind::Fs { .. } | MountKind::Bind { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
     /// A host path, absolute.

@@ -70,10 +70,12 @@ pub fn plan(list: &[LinuxNamespace]) -> Result<NamespacePlan, ConfigError> {
         }
     }
     let new_user = plan.clone.contains(Namespaces::USER);
+    // entered or new: in it init has no right to enter what an outer one owns
+    let any_user = plan.private.contains(Namespaces::USER);
     for join in joins {
         if join.kind == Namespaces::USER {
             plan.user_join = Some(join);
-        } else if join.kind == Namespaces::PID || (new_user && join.kind != Namespaces::MOUNT) {
+        } else if join.kind == Namespaces::PID || (any_user && join.kind != Namespaces::MOUNT) {
             plan.parent_joins.push(join);
         } else {
             plan.init_joins.push(join);

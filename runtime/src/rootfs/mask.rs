@@ -4,18 +4,18 @@ use super::RootfsError;
 use super::mount::{attach, clone_of, new_filesystem};
 use super::resolve::Root;
 use crate::plan::options::{Attrs, Param};
-use rustix::fs::{FileType, OFlags, fstat, makedev};
+use rustix::fs::{FileType, OFlags, fstat, fstatfs, makedev};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::{MountChange, attr, mount_setattr};
 
 /// Hides files behind /dev/null and directories behind an empty read-only tmpfs. Paths that do not exist are skipped.
-pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
+pub fn mask(root: &Root, proc: Option<&Root>, paths: &[PathBuf]) -> Result<(), RootfsError> {
     let mut null = None;
     let mut empty = None;
     for path in paths {
-        let Some((target, is_dir)) = lookup(root, path)? else { continue };
+        let Some((target, is_dir)) = lookup(root, proc, path)? else { continue };
         if is_dir {
             mask_directory(&mut empty, &target, path)?;
         } else {
@@ -27,9 +27,9 @@ pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
 }
 
 /// Mounts paths onto themselves, read-only with all below. Paths that do not exist are skipped.
-pub fn read_only(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
+pub fn read_only(root: &Root, proc: Option<&Root>, paths: &[PathBuf]) -> Result<(), RootfsError> {
     for path in paths {
-        let Some((target, _)) = lookup(root, path)? else { continue };
+        let Some((target, _)) = lookup(root, proc, path)? else { continue };
         let mount = clone_of(&target, path, true)?;
         let change = MountChange { set: attr::RDONLY, recursive: true, ..MountChange::default() };
         mount_setattr(&mount, c"", &change).map_err(RootfsError::io("making read-only", path))?;
@@ -38,8 +38,32 @@ pub fn read_only(root: &Root, paths: &[PathBuf]) -> Result<(), RootfsError> {
     Ok(())
 }
 
-fn lookup(root: &Root, path: &Path) -> Result<Option<(OwnedFd, bool)>, RootfsError> {
-    match root.open(path, OFlags::PATH) {
+/// The container's /proc, held open and known to be procfs: what is below it is looked up from here, so that an image
+/// whose /proc is renamed meanwhile cannot have its procfs left unmasked. None if /proc is no procfs, and was not to be.
+pub fn procfs(root: &Root, required: bool) -> Result<Option<Root>, RootfsError> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let path = Path::new("/proc");
+    let opened = root.open_without_symlinks(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+    let proc = match opened {
+        Ok(fd) => {
+            let magic = fstatfs(&fd).map_err(RootfsError::act("looking at", path))?.f_type as i64;
+            (magic == PROC_SUPER_MAGIC).then(|| Root::new(fd))
+        }
+        Err(_) if !required => None,
+        Err(e) => return Err(RootfsError::act("opening", path)(e)),
+    };
+    if proc.is_none() && required {
+        return Err(RootfsError::refused(path, "is not the procfs that was mounted there"));
+    }
+    Ok(proc)
+}
+
+fn lookup(root: &Root, proc: Option<&Root>, path: &Path) -> Result<Option<(OwnedFd, bool)>, RootfsError> {
+    let opened = match (proc, path.strip_prefix("/proc")) {
+        (Some(proc), Ok(below)) => proc.open(&Path::new("/").join(below), OFlags::PATH),
+        _ => root.open(path, OFlags::PATH),
+    };
+    match opened {
         Ok(fd) => {
             let stat = fstat(&fd).map_err(RootfsError::act("looking at", path))?;
             Ok(Some((fd, FileType::from_raw_mode(stat.st_mode) == FileType::Directory)))

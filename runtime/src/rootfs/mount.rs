@@ -102,7 +102,7 @@ fn open_target(root: &Root, path: &Path, kind: Target) -> Result<OwnedFd, Rootfs
             Err(rustix::io::Errno::LOOP) => {
                 return Err(RootfsError::refused(
                     path,
-                    "is a symlink in the image; it must be an ordinary directory",
+                    "is a symlink in the image; it must be mounted on ordinary directory",
                 ));
             }
             Err(e) => return Err(RootfsError::act("opening", path)(e)),

@@ -184,3 +184,11 @@ fn root_only_a_shared_root_lets_mounts_through_to_the_host() {
         assert_eq!(run_with_shared_volume(&b, count), expected, "{propagation}");
     }
 }
+
+#[test]
+fn root_a_path_that_is_masked_twice_is_masked_once() {
+    let mut b = Bundle::new("grep -c ' /hidden ' /proc/self/mountinfo");
+    std::fs::create_dir(b.rootfs().join("hidden")).unwrap();
+    b.config["linux"]["maskedPaths"] = json!(["/hidden", "/hidden", "/etc/../hidden/"]);
+    assert_eq!(b.run().ok(), "1\n");
+}
