@@ -22,5 +22,25 @@ lifecycle() {
 # lifecycle_content: rows on content, snapshots, pull and push
 lifecycle_content() { :; }
 
-# lifecycle_tasks: rows on tasks and shims
-lifecycle_tasks() { :; }
+# lifecycle_tasks: rows on tasks and shims; the variables are those of lifecycle
+lifecycle_tasks() {
+    local callers=$work/callers
+    # each caller has its containers one after another: what is measured is how they get in each other's way
+    cat >"$callers" <<'SCRIPT'
+#!/bin/bash
+# callers NAME COMMAND…: eight callers, four containers each
+name=$1
+shift
+caller() { for i in 1 2 3 4; do "${@:2}" "$name-$1-$i" /bin/true || exit 1; done; }
+for c in 1 2 3 4 5 6 7 8; do
+    caller "$c" "$@" &
+    pids+=($!)
+done
+for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
+SCRIPT
+    chmod +x "$callers"
+    paired_with callers 15 "" \
+        "$callers w $wharf run --rm --null-io --runtime io.containerd.wharf.v2 --rootfs $rootfs" \
+        "$callers c $peer run --rm --null-io --rootfs $rootfs"
+    echo "| 32 × create, start, wait, delete, by eight callers of \`ctr run --rm\` | $(row callers 1 2) |"
+}
