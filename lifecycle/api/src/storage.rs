@@ -13,7 +13,6 @@ use lifecycle_metadata::{
     CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Scope,
 };
 use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
-use prost::Message;
 use tonic::{Request, Status};
 use wharf_containerd::containerd::services;
 use wharf_kinds::Kind;
@@ -126,11 +125,6 @@ impl Storage {
     pub fn container(&self, namespace: &str, id: &str) -> Result<Container, MetadataError> {
         self.metadata.containers().get(&Scope::new(namespace, None), id)
     }
-}
-
-impl Storage {
-    /// Nothing: what happens to records is announced with the record, by the outbox.
-    pub(crate) fn announce<M: Message>(&self, _: &str, _: &str, _: &str, _: &M) {}
 }
 
 /// Where a request happens.

@@ -4,20 +4,15 @@ mod names;
 mod registry;
 mod stream;
 
-use std::sync::Arc;
-
-use lifecycle_images::{
-    Descriptor, Export, Held, Images, ImagesError, Named, Notice, Progress, Selection, Update,
-};
+use lifecycle_images::{Descriptor, Export, Held, Images, ImagesError, Named, Progress, Selection, Update};
 use lifecycle_metadata::{Image, Scope};
 use prost::Message;
 use prost_types::Any;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
-use wharf_containerd::containerd::services::images::v1 as images_api;
 use wharf_containerd::containerd::services::transfer::v1 as api;
+use wharf_containerd::containerd::types;
 use wharf_containerd::containerd::types::transfer as wire_types;
-use wharf_containerd::containerd::{events, types};
 use wharf_kinds::Kind;
 use wharf_vocab::Platform;
 
@@ -48,40 +43,14 @@ impl Failure for ImagesError {
 pub(crate) fn add_to(storage: &Storage, routes: &mut tonic::service::RoutesBuilder) {
     use wharf_containerd::containerd::services::streaming::v1::streaming_server::StreamingServer;
     let streams = Streams::default();
-    let announce = storage.clone();
-    let observer = Arc::new(move |namespace: &str, notice: Notice<'_>| tell(&announce, namespace, &notice));
     let (metadata, content) = (storage.metadata.clone(), storage.content.clone());
-    let images = Images::new(metadata, content, storage.snapshotter.clone(), observer);
+    let images = Images::new(metadata, content, storage.snapshotter.clone());
     let service = TransferService::new(storage.clone(), images, streams.clone());
     routes
         .add_service(
             api::transfer_server::TransferServer::new(service).max_decoding_message_size(MAX_MESSAGE),
         )
         .add_service(StreamingServer::new(StreamingService(streams)).max_decoding_message_size(MAX_MESSAGE));
-}
-
-fn tell(storage: &Storage, namespace: &str, notice: &Notice<'_>) {
-    let snapshotter = lifecycle_snapshots::OVERLAYFS.to_owned();
-    match notice {
-        Notice::Content(info) => {
-            let event = events::ContentCreate {
-                digest: info.digest.to_string(),
-                size: wire::signed(info.size),
-                media_type: String::new(),
-            };
-            storage.announce(namespace, "/content/create", "containerd.events.ContentCreate", &event);
-        }
-        Notice::SnapshotPrepared { key, parent } => {
-            let (key, parent) = ((*key).to_owned(), (*parent).to_owned());
-            let event = events::SnapshotPrepare { key, parent, snapshotter };
-            storage.announce(namespace, "/snapshot/prepare", "containerd.events.SnapshotPrepare", &event);
-        }
-        Notice::SnapshotCommitted { key, name } => {
-            let (key, name) = ((*key).to_owned(), (*name).to_owned());
-            let event = events::SnapshotCommit { key, name, snapshotter };
-            storage.announce(namespace, "/snapshot/commit", "containerd.events.SnapshotCommit", &event);
-        }
-    }
 }
 
 /// The ends of a transfer that are understood.
@@ -284,18 +253,7 @@ impl TransferService {
         progress: &Progress,
     ) -> Result<(), Status> {
         let (storage, scope) = (self.storage.clone(), held.scope().clone());
-        let (image, created) = blocking(move || names::put(&storage.metadata, &scope, image)).await?;
-        let namespace = &held.scope().namespace;
-        let (name, labels) = (image.name.clone(), wire::label_map(image.labels));
-        if created {
-            let event = images_api::ImageCreate { name, labels };
-            let kind = "containerd.services.images.v1.ImageCreate";
-            self.storage.announce(namespace, "/images/create", kind, &event);
-        } else {
-            let event = images_api::ImageUpdate { name, labels };
-            let kind = "containerd.services.images.v1.ImageUpdate";
-            self.storage.announce(namespace, "/images/update", kind, &event);
-        }
+        let image = blocking(move || names::put(&storage.metadata, &scope, image)).await?;
         progress.image("saved", &image.name, target);
         Ok(())
     }

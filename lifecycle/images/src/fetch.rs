@@ -58,9 +58,9 @@ impl Inner {
         let (in_passing, afterwards) = if offset == 0 { (layer, None) } else { (None, layer) };
         let (send, receive) = mpsc::channel(PIECES);
         let stored = {
-            let (this, scope, subject) = (self.clone(), route.scope.clone(), subject.clone());
+            let (this, subject) = (self.clone(), subject.clone());
             let labels = Labels::from([(source_key(from), from.path().to_owned())]);
-            blocking(move || this.take(&scope, &subject, Tee::new(receive, writer), in_passing, labels))
+            blocking(move || this.take(&subject, Tee::new(receive, writer), in_passing, labels))
         };
         let fetched = download(from, subject, offset, send, &route.progress);
         // storing fails when fetching does, and the other way round: what came first is what counts
@@ -90,7 +90,6 @@ impl Inner {
 
     fn take(
         &self,
-        scope: &Scope,
         subject: &Subject,
         mut tee: Tee,
         layer: Option<Layer>,
@@ -111,7 +110,7 @@ impl Inner {
         };
         let failed = |source| ImagesError::Read { digest: descriptor.digest.clone(), source };
         let writer = tee.finish().map_err(failed)?;
-        self.committed(scope, writer.commit(descriptor.size, Some(&descriptor.digest), labels))?;
+        self.committed(writer.commit(descriptor.size, Some(&descriptor.digest), labels))?;
         Ok(unpacked)
     }
 

@@ -20,17 +20,6 @@ use crate::progress::ingest_name;
 /// is unpacked.
 const AT_ONCE: usize = 6;
 
-/// Something that others may want to hear of.
-#[derive(Debug)]
-pub enum Notice<'a> {
-    Content(&'a BlobInfo),
-    SnapshotPrepared { key: &'a str, parent: &'a str },
-    SnapshotCommitted { key: &'a str, name: &'a str },
-}
-
-/// Told of what was made, by namespace, once it stands.
-pub type Observer = Arc<dyn Fn(&str, Notice<'_>) + Send + Sync>;
-
 /// Brings images in and out; cheap to clone.
 #[derive(Clone)]
 pub struct Images(pub(crate) Arc<Inner>);
@@ -39,24 +28,17 @@ pub(crate) struct Inner {
     pub metadata: Metadata,
     pub content: ContentStore,
     pub snapshotter: Snapshotter,
-    pub observer: Observer,
     pub slots: Arc<Semaphore>,
     /// Blobs that somebody is at, by namespace and digest.
     busy: Mutex<HashMap<(String, Digest), Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Images {
-    pub fn new(
-        metadata: Metadata,
-        content: ContentStore,
-        snapshotter: Snapshotter,
-        observer: Observer,
-    ) -> Self {
+    pub fn new(metadata: Metadata, content: ContentStore, snapshotter: Snapshotter) -> Self {
         Images(Arc::new(Inner {
             metadata,
             content,
             snapshotter,
-            observer,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             busy: Mutex::default(),
         }))
@@ -133,21 +115,15 @@ impl Inner {
             writer.truncate(0)?;
             writer.write(bytes)?;
         }
-        self.committed(scope, writer.commit(bytes.len() as u64, Some(&descriptor.digest), labels))
+        self.committed(writer.commit(bytes.len() as u64, Some(&descriptor.digest), labels))
     }
 
     /// The outcome of a commit: that the blob is there already is as good.
-    pub fn committed(
-        &self,
-        scope: &Scope,
-        outcome: Result<BlobInfo, ContentError>,
-    ) -> Result<(), ImagesError> {
+    pub fn committed(&self, outcome: Result<BlobInfo, ContentError>) -> Result<(), ImagesError> {
         match outcome {
-            Ok(info) => (self.observer)(&scope.namespace, Notice::Content(&info)),
-            Err(ContentError::Metadata(MetadataError::AlreadyExists(_))) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) | Err(ContentError::Metadata(MetadataError::AlreadyExists(_))) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 }
 

@@ -186,7 +186,7 @@ impl Inner {
             return Ok((digest, size, compression));
         };
         let digest = expected.clone().unwrap_or_else(|| writer.digest());
-        self.committed(scope, writer.commit(size, expected.as_ref(), Labels::new()))?;
+        self.committed(writer.commit(size, expected.as_ref(), Labels::new()))?;
         Ok((digest, size, compression))
     }
 

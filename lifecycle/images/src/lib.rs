@@ -22,7 +22,7 @@ mod unpack;
 
 pub use error::ImagesError;
 pub use export::{Export, Named};
-pub use images::{Images, Notice, Observer};
+pub use images::Images;
 pub use import::Imported;
 pub use lease::Held;
 pub use progress::{Progress, Update};

@@ -15,7 +15,7 @@ use wharf_vocab::{Digest, Labels, PlatformMatcher, label_names};
 use crate::chain::chain_ids;
 use crate::error::ImagesError;
 use crate::fetch::Route;
-use crate::images::{Inner, Notice, blocking};
+use crate::images::{Inner, blocking};
 use crate::progress::Subject;
 use crate::tree::{Config, Parts, Selection, Tree};
 
@@ -191,11 +191,7 @@ impl Inner {
             let key = format!("extract-{}-{} {chain}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed));
             let labels = Labels::from([(label_names::SNAPSHOT_REF.to_owned(), chain)]);
             match this.snapshotter.begin_layer(&scope, &key, &parent, labels) {
-                Ok(layer) => {
-                    let notice = Notice::SnapshotPrepared { key: &key, parent: &parent };
-                    (this.observer)(&scope.namespace, notice);
-                    Ok(Some(layer))
-                }
+                Ok(layer) => Ok(Some(layer)),
                 Err(error) if error.kind() == Kind::AlreadyExists => Ok(None),
                 Err(error) => Err(error.into()),
             }
@@ -220,7 +216,7 @@ impl Inner {
             }
             let name = step2.chain_id.as_str();
             match layer.commit(name, &step2.parent, Labels::new()) {
-                Ok(()) => (this.observer)(&scope.namespace, Notice::SnapshotCommitted { key: "", name }),
+                Ok(()) => {}
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(source) => return Err(ImagesError::Layer { digest, source }),
             }

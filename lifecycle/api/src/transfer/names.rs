@@ -82,13 +82,10 @@ fn image(name: String, store: &ImageStore, target: &Descriptor) -> Image {
     }
 }
 
-/// Creates the image, or gives the name to this one; whether it was created.
-pub(super) fn put(metadata: &Metadata, scope: &Scope, image: Image) -> Result<(Image, bool), MetadataError> {
+/// Creates the image, or gives the name to this one.
+pub(super) fn put(metadata: &Metadata, scope: &Scope, image: Image) -> Result<Image, MetadataError> {
     match metadata.images().create(scope, image.clone(), None) {
-        Ok(created) => Ok((created, true)),
-        Err(MetadataError::AlreadyExists(_)) => {
-            metadata.images().update(scope, &image, &[], None).map(|updated| (updated, false))
-        }
-        Err(error) => Err(error),
+        Err(MetadataError::AlreadyExists(_)) => metadata.images().update(scope, &image, &[], None),
+        other => other,
     }
 }
