@@ -119,9 +119,9 @@ fn barrier(manager: &OwnedFd) -> io::Result<()> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     console::send_fd(manager, &write, b"BARRIER=1")?;
     drop(write);
-    match rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&BARRIER)))? {
-        0 => crate::log::warn("the service manager did not acknowledge within 30 s"),
-        _ => {}
+    let ready = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&read, PollFlags::IN)], Some(&BARRIER)))?;
+    if ready == 0 {
+        crate::log::warn("the service manager did not acknowledge within 30 s");
     }
     Ok(())
 }
