@@ -15,7 +15,8 @@ fn memory(limit: i64, swap: i64) -> LinuxResources {
 #[test]
 fn shares_become_weights_as_runc_converts_them() {
     // by the quadratic formula, worked out apart
-    let table = [(0, 0), (1, 1), (2, 1), (3, 2), (100, 17), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)];
+    let table =
+        [(0, 0), (1, 1), (2, 1), (3, 2), (100, 17), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)];
     for (shares, weight) in table {
         assert_eq!(cpu_shares_to_weight(shares), weight, "{shares}");
     }

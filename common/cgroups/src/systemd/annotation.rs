@@ -29,8 +29,8 @@ pub(super) fn properties(annotations: &HashMap<String, String>) -> Result<Vec<Pr
         match name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
             None => out.push(property(name, value)),
             Some(stem) => {
-                let micros = seconds(&value)
-                    .ok_or_else(|| bad(format!("{text:?} is no number of seconds")))?;
+                let micros =
+                    seconds(&value).ok_or_else(|| bad(format!("{text:?} is no number of seconds")))?;
                 out.push(property(&format!("{stem}USec"), Value::U64(micros)));
             }
         }
@@ -179,7 +179,19 @@ mod tests {
         assert_eq!(parse("1.5"), Some(Value::F64(1.5)));
         assert_eq!(parse("['a', 'b,c']"), Some(Value::strings(&["a", "b,c"])));
         assert_eq!(parse("[uint64 1, 2]").unwrap().signature(), "at");
-        for bad in ["", "'open", "uint64 -1", "byte 256", "3000000000", "[]", "['a', 1]", "word", "'a' b", "@x 1", "1e999"] {
+        for bad in [
+            "",
+            "'open",
+            "uint64 -1",
+            "byte 256",
+            "3000000000",
+            "[]",
+            "['a', 1]",
+            "word",
+            "'a' b",
+            "@x 1",
+            "1e999",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
@@ -190,9 +202,14 @@ mod tests {
             properties(&HashMap::from([(format!("org.systemd.property.{name}"), value.to_owned())]))
         };
         assert_eq!(of("TimeoutStopSec", "5").unwrap(), [property("TimeoutStopUSec", Value::U64(5_000_000))]);
-        assert_eq!(of("TimeoutStopSec", "1.5").unwrap(), [property("TimeoutStopUSec", Value::U64(1_500_000))]);
+        assert_eq!(
+            of("TimeoutStopSec", "1.5").unwrap(),
+            [property("TimeoutStopUSec", Value::U64(1_500_000))]
+        );
         assert_eq!(of("TimeoutStopUSec", "uint64 7").unwrap(), [property("TimeoutStopUSec", Value::U64(7))]);
-        for (name, value) in [("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"), ("A-B", "1"), ("ab", "1"), ("After", "x")] {
+        for (name, value) in
+            [("TimeoutStopSec", "'x'"), ("TimeoutStopSec", "-1"), ("A-B", "1"), ("ab", "1"), ("After", "x")]
+        {
             let error = of(name, value).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }

@@ -48,8 +48,7 @@ impl Bus {
 
     /// Authenticates on a stream that is connected. `routed`: it leads to a bus rather than to systemd itself.
     pub fn on(stream: UnixStream, address: &Path, routed: bool) -> Result<Bus, SystemdError> {
-        let mut bus =
-            Bus { stream, address: address.to_owned(), serial: 0, routed, finished: Vec::new() };
+        let mut bus = Bus { stream, address: address.to_owned(), serial: 0, routed, finished: Vec::new() };
         let uid: String =
             rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
         let deadline = Instant::now() + PATIENCE;
@@ -60,7 +59,12 @@ impl Bus {
         }
         bus.send(b"BEGIN\r\n", deadline)?;
         if routed {
-            bus.call_on(("org.freedesktop.DBus", "/org/freedesktop/DBus"), "org.freedesktop.DBus", "Hello", vec![])?;
+            bus.call_on(
+                ("org.freedesktop.DBus", "/org/freedesktop/DBus"),
+                "org.freedesktop.DBus",
+                "Hello",
+                vec![],
+            )?;
             let rule = format!("type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved'");
             let bus_itself = ("org.freedesktop.DBus", "/org/freedesktop/DBus");
             bus.call_on(bus_itself, "org.freedesktop.DBus", "AddMatch", vec![Value::Str(rule)])?;
@@ -126,7 +130,11 @@ impl Bus {
                     Kind::Return => return Ok(answer.body),
                     Kind::Error => {
                         let text = answer.body.first().and_then(Value::text).unwrap_or_default().to_owned();
-                        return Err(SystemdError::Call { method: member.to_owned(), name: answer.error, text });
+                        return Err(SystemdError::Call {
+                            method: member.to_owned(),
+                            name: answer.error,
+                            text,
+                        });
                     }
                     _ => {}
                 }
@@ -252,7 +260,9 @@ fn addresses(whose: Whose) -> Vec<(PathBuf, bool)> {
                 PathBuf::from,
             );
             let mut out = vec![(run.join("systemd/private"), false)];
-            out.extend(variable("DBUS_SESSION_BUS_ADDRESS").as_deref().and_then(unix_path).map(|p| (p, true)));
+            out.extend(
+                variable("DBUS_SESSION_BUS_ADDRESS").as_deref().and_then(unix_path).map(|p| (p, true)),
+            );
             out.push((run.join("bus"), true));
             out
         }

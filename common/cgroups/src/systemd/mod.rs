@@ -230,7 +230,9 @@ pub(crate) fn root(whose: Whose) -> Result<String, CgroupError> {
                 path: path.to_owned(),
                 source,
             })?;
-            let own = text.lines().find_map(|l| l.strip_prefix("0::").or_else(|| l.split_once(":name=systemd:").map(|p| p.1)));
+            let own = text
+                .lines()
+                .find_map(|l| l.strip_prefix("0::").or_else(|| l.split_once(":name=systemd:").map(|p| p.1)));
             Ok(own.unwrap_or("/").trim_end_matches("/init.scope").to_owned())
         }
         Whose::User => {

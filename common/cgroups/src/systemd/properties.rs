@@ -151,7 +151,9 @@ fn one_unified(file: &str, text: &str) -> Result<Vec<Property>, CgroupError> {
         "memory.swap.max" => "MemorySwapMax",
         "pids.max" => "TasksMax",
         "cpu.weight" => "CPUWeight",
-        "cpuset.cpus" => return Ok(vec![property("AllowedCPUs", bits(&format!("unified[{file:?}]"), text)?)]),
+        "cpuset.cpus" => {
+            return Ok(vec![property("AllowedCPUs", bits(&format!("unified[{file:?}]"), text)?)]);
+        }
         "cpuset.mems" => {
             return Ok(vec![property("AllowedMemoryNodes", bits(&format!("unified[{file:?}]"), text)?)]);
         }
@@ -245,7 +247,15 @@ mod tests {
         let names: Vec<&str> = legacy.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(
             names,
-            ["MemoryLimit", "CPUShares", "CPUQuotaPeriodUSec", "CPUQuotaPerSecUSec", "AllowedCPUs", "BlockIOWeight", "TasksMax"]
+            [
+                "MemoryLimit",
+                "CPUShares",
+                "CPUQuotaPeriodUSec",
+                "CPUQuotaPerSecUSec",
+                "AllowedCPUs",
+                "BlockIOWeight",
+                "TasksMax"
+            ]
         );
     }
 
@@ -257,7 +267,12 @@ mod tests {
         assert!(of(Mode::Unified, &r).unwrap().iter().all(|p| p.value == Value::U64(u64::MAX)));
         let third = resources(serde_json::json!({"cpu": {"quota": 33_333, "period": 100_000}}));
         assert_eq!(of(Mode::Unified, &third).unwrap()[1].value, Value::U64(340_000));
-        assert!(of(Mode::Unified, &LinuxResources::default()).unwrap().iter().all(|p| p.name.starts_with("Device")));
+        assert!(
+            of(Mode::Unified, &LinuxResources::default())
+                .unwrap()
+                .iter()
+                .all(|p| p.name.starts_with("Device"))
+        );
     }
 
     #[test]
@@ -274,7 +289,9 @@ mod tests {
         assert_eq!(get("CPUQuotaPerSecUSec"), [Value::U64(200_000)]);
         assert_eq!(get("TasksMax"), [Value::U64(3)]);
         assert_eq!(get("AllowedMemoryNodes").len(), 1);
-        for bad in [("cpu.max", "x"), ("memory.max", "-1"), ("cpuset.cpus", "3-1"), ("cpuset.cpus", "0-99999999")] {
+        for bad in
+            [("cpu.max", "x"), ("memory.max", "-1"), ("cpuset.cpus", "3-1"), ("cpuset.cpus", "0-99999999")]
+        {
             let r = resources(serde_json::json!({"unified": {bad.0: bad.1}}));
             assert!(of(Mode::Unified, &r).unwrap_err().to_string().contains(bad.0));
         }

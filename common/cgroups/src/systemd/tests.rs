@@ -85,7 +85,9 @@ fn a_scope_is_asked_for_and_its_job_awaited() {
     // the job of another is done first, and this one before its call is answered
     let (mut bus, server) = connect(|call| vec![removed(1, "failed"), removed(2, "done"), job(call, 2)]);
     let limits = vec![property("MemoryMax", Value::U64(4096)), property("TasksMax", Value::U64(1))];
-    unit().start_on(&mut bus, "c1", 42, limits, vec![property("CollectMode", Value::Str("inactive".into()))]).unwrap();
+    unit()
+        .start_on(&mut bus, "c1", 42, limits, vec![property("CollectMode", Value::Str("inactive".into()))])
+        .unwrap();
     drop(bus);
     let calls = server.join().unwrap();
     assert_eq!(calls.len(), 1);
@@ -119,7 +121,10 @@ fn a_failed_job_and_a_refused_call_are_errors_in_words() {
     let (mut bus, _server) = connect(|call| vec![refusal(call, "org.freedesktop.DBus.Error.AccessDenied")]);
     let error = unit().set_on(&mut bus, &[]).unwrap_err();
     assert_eq!(error.kind(), wharf_kinds::Kind::PermissionDenied);
-    assert!(error.to_string().contains("SetUnitProperties") && error.to_string().contains("the text"), "{error}");
+    assert!(
+        error.to_string().contains("SetUnitProperties") && error.to_string().contains("the text"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -177,7 +182,9 @@ fn a_connection_that_breaks_or_talks_nonsense_is_an_error() {
     let error = Bus::on(ours, Path::new("/fake"), false).unwrap_err();
     assert_eq!(error.kind(), wharf_kinds::Kind::PermissionDenied);
 
-    for nonsense in [&b"l\x02\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\x00\x00\x00\x00"[..], b"GET / HTTP/1.1\r\n", b"l"] {
+    for nonsense in
+        [&b"l\x02\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\x00\x00\x00\x00"[..], b"GET / HTTP/1.1\r\n", b"l"]
+    {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"OK x\r\n").unwrap();
         theirs.write_all(nonsense).unwrap();
