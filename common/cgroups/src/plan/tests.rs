@@ -64,11 +64,11 @@ fn systemd_names_are_parsed_and_a_machine_without_it_is_told() {
         assert!(SystemdName::parse(Some(Path::new(bad)), "id").is_err(), "{bad}");
     }
     let dir = tempfile::tempdir().unwrap();
-    let error =
-        Plan::new(&hybrid(dir.path()), Driver::Systemd, Some(Path::new("a--b.slice:x:y")), "c1").unwrap_err();
+    let h = hybrid(dir.path());
+    let error = Plan::new(&h, Driver::Systemd, Some(Path::new("a--b.slice:x:y")), "c1").unwrap_err();
     assert!(error.to_string().contains("not the name of a slice"), "{error}");
     if !Path::new(SYSTEMD_RUNS).is_dir() {
-        let error = Plan::new(&hybrid(dir.path()), Driver::Systemd, None, "c1").unwrap_err();
+        let error = Plan::new(&h, Driver::Systemd, None, "c1").unwrap_err();
         assert!(error.to_string().starts_with("systemd cgroup manager is not available: "), "{error}");
     }
 }

@@ -52,12 +52,13 @@ impl Bus {
         let uid: String =
             rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
         let deadline = Instant::now() + PATIENCE;
-        bus.send(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes(), deadline)?;
+        // BEGIN is not held back until OK: systemd reads 256 bytes during the authentication, and a whole call that
+        // is read along with BEGIN stays in its buffer, unnoticed until more arrives
+        bus.send(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes(), deadline)?;
         let answer = bus.line(deadline)?;
         if !answer.starts_with("OK ") {
             return Err(SystemdError::Refused { path: bus.address, answer });
         }
-        bus.send(b"BEGIN\r\n", deadline)?;
         if routed {
             bus.call_on(
                 ("org.freedesktop.DBus", "/org/freedesktop/DBus"),

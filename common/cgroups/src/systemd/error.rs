@@ -87,6 +87,18 @@ impl SystemdError {
         matches!(self, SystemdError::Call { name, .. } if name == error)
     }
 
+    /// The error with the names of the properties that an annotation asked for, where systemd refused the call and
+    /// named none of them: a value of the wrong type is only "Unexpected message contents" to it.
+    pub(super) fn naming(mut self, properties: &[String]) -> SystemdError {
+        if let SystemdError::Call { text, .. } = &mut self
+            && !properties.is_empty()
+            && !properties.iter().any(|name| text.contains(name.as_str()))
+        {
+            *text = format!("{text}; annotations ask for {}", properties.join(", "));
+        }
+        self
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         match self {
@@ -99,7 +111,7 @@ impl SystemdError {
             SystemdError::Late { .. } => Kind::DeadlineExceeded,
             SystemdError::Call { name, .. } => match name.rsplit('.').next().unwrap_or_default() {
                 "UnitExists" => Kind::AlreadyExists,
-                "InvalidArgs" | "PropertyReadOnly" => Kind::InvalidArgument,
+                "InvalidArgs" | "InconsistentMessage" | "PropertyReadOnly" => Kind::InvalidArgument,
                 "AccessDenied" => Kind::PermissionDenied,
                 _ => Kind::Internal,
             },

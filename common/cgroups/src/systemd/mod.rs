@@ -107,6 +107,7 @@ impl Unit {
         all.push(property("DefaultDependencies", Value::Bool(false)));
         // the limit of tasks waits until the holder has gone: it may be one
         all.extend(limits.into_iter().filter(|p| p.name != "TasksMax"));
+        let asked: Vec<String> = from_annotations.iter().map(|p| p.name.clone()).collect();
         all.extend(from_annotations);
         let body = || {
             vec![
@@ -125,6 +126,7 @@ impl Unit {
             Err(e) if e.is("org.freedesktop.systemd1.UnitExists") => Ok(()),
             other => other,
         }
+        .map_err(|e| e.naming(&asked))
     }
 
     /// Sets the unit's limits, until the machine's next start. To be followed by [`crate::Cgroup::apply`], which

@@ -20,12 +20,11 @@ fn serve(
             }
             let got = String::from_utf8(got).unwrap();
             assert!(got.starts_with(want), "{got:?}");
-            if want != "BEGIN" {
-                stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
-            }
         };
+        // answered when both are there: a client that waits in between loses its first call to systemd's buffer
         line("\0AUTH EXTERNAL 3");
         line("BEGIN");
+        stream.write_all(b"OK 0123456789abcdef0123456789abcdef\r\n").unwrap();
         let mut seen = Vec::new();
         let mut head = [0u8; 16];
         while stream.read_exact(&mut head).is_ok() {
@@ -125,6 +124,18 @@ fn a_failed_job_and_a_refused_call_are_errors_in_words() {
         error.to_string().contains("SetUnitProperties") && error.to_string().contains("the text"),
         "{error}"
     );
+}
+
+#[test]
+fn a_refusal_names_the_properties_of_the_annotations() {
+    let name = "org.freedesktop.DBus.Error.InconsistentMessage";
+    let (mut bus, _server) = connect(move |call| vec![refusal(call, name)]);
+    let asked = vec![property("TimeoutStopUSec", Value::Str("x".into()))];
+    let error = unit().start_on(&mut bus, "c1", 1, vec![], asked).unwrap_err();
+    assert!(error.to_string().contains("the text; annotations ask for TimeoutStopUSec ("), "{error}");
+    assert_eq!(error.kind(), wharf_kinds::Kind::InvalidArgument);
+    let error = unit().start_on(&mut bus, "c1", 1, vec![], vec![]).unwrap_err();
+    assert!(error.to_string().contains("the text (org."), "{error}");
 }
 
 #[test]
