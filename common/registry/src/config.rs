@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
 /// Settings of a [`crate::Client`].
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     /// A folder with a folder for each `host[:port]` that holds `*.crt` (certificate authorities) and
     /// `NAME.cert` with `NAME.key` (client certificates).
     pub certificates: Option<PathBuf>,
+    /// Sent with every request to a registry itself: not to its mirrors, to its token server or to where it redirects.
+    pub headers: HeaderMap,
     /// For making a connection.
     pub connect_timeout: Duration,
     /// For the next bytes of an answer.
@@ -32,6 +36,7 @@ impl Default for Config {
             insecure: Vec::new(),
             mirrors: Vec::new(),
             certificates: None,
+            headers: HeaderMap::new(),
             connect_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(60),
             retry: Retry::default(),

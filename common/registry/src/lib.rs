@@ -32,7 +32,7 @@ mod upload;
 
 pub use blob::Blob;
 pub use client::Client;
-pub use config::{Config, InsecureRule, InsecureRuleError, Retry};
+pub use config::{Config, HeaderMap, HeaderName, HeaderValue, InsecureRule, InsecureRuleError, Retry};
 pub use credentials::Credentials;
 pub use error::{ApiError, RegistryError};
 pub use manifest::{

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::challenge::{Challenge, challenges};
@@ -37,7 +37,9 @@ impl Session {
             Some(known) => known,
             None => {
                 let url = join(&endpoint.base, "/v2/")?;
-                let response = shared.transport.send(&Outgoing::new(Method::GET, url)).await?;
+                let mut request = Outgoing::new(Method::GET, url);
+                request.own = own_headers(&shared, &endpoint);
+                let response = shared.transport.send(&request).await?;
                 let found = challenges(response.headers());
                 shared.learn_challenges(&endpoint.base, found.clone());
                 found
@@ -57,6 +59,7 @@ impl Session {
             // a place for uploads elsewhere, as the registry named it: what is for the registry is not for that host
             return self.shared.transport.send(&request).await;
         }
+        request.own = own_headers(&self.shared, &self.endpoint);
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         request.authorization = self.authorization(&request, &offered, false).await?;
         let response = self.shared.transport.send(&request).await?;
@@ -112,6 +115,10 @@ impl Session {
             }),
         }
     }
+}
+
+fn own_headers(shared: &Shared, endpoint: &Endpoint) -> HeaderMap {
+    if endpoint.mirror { HeaderMap::new() } else { shared.transport.config().headers.clone() }
 }
 
 fn join(base: &str, path: &str) -> Result<Url, RegistryError> {

@@ -24,6 +24,8 @@ pub(crate) struct Outgoing {
     /// A form body, encoded.
     pub form: Option<String>,
     pub authorization: Option<HeaderValue>,
+    /// Headers that, too, do not leave the origin.
+    pub own: HeaderMap,
     /// A body of its own, made anew for each time the request is sent.
     pub content: Option<Content>,
 }
@@ -33,7 +35,15 @@ pub(crate) type Content = Arc<dyn Fn() -> reqwest::Body + Send + Sync>;
 
 impl Outgoing {
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), form: None, authorization: None, content: None }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            form: None,
+            authorization: None,
+            own: HeaderMap::new(),
+            content: None,
+        }
     }
 }
 
@@ -95,8 +105,12 @@ impl Transport {
             if let Some(content) = &request.content {
                 builder = builder.body(content());
             }
-            if let Some(authorization) = request.authorization.as_ref().filter(|_| url.origin() == origin) {
-                builder = builder.header(AUTHORIZATION, authorization.clone());
+            if url.origin() == origin {
+                let mut own = request.own.clone();
+                if let Some(authorization) = &request.authorization {
+                    own.insert(AUTHORIZATION, authorization.clone());
+                }
+                builder = builder.headers(own);
             }
             let response = builder.send().await.map_err(|e| broken(&request.method, &url, &e))?;
             match redirected(request, &url, &response)? {

@@ -90,7 +90,15 @@ impl Storage {
         if let Err(error) = collector.collect() {
             tracing::error!(%error, "clearing what the last run left");
         }
-        Ok(Storage { metadata, content, snapshotter, native, collector, _delivery: Arc::new(delivery), _lock: lock })
+        Ok(Storage {
+            metadata,
+            content,
+            snapshotter,
+            native,
+            collector,
+            _delivery: Arc::new(delivery),
+            _lock: lock,
+        })
     }
 
     /// Adds the services namespaces, content, images, snapshots, diff, leases and containers.

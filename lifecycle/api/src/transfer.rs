@@ -4,8 +4,11 @@ mod names;
 mod registry;
 mod stream;
 
-use lifecycle_images::{Descriptor, Export, Held, Images, ImagesError, Named, Progress, Selection, Update};
+use lifecycle_images::{
+    Descriptor, Export, Held, Images, ImagesError, Named, Progress, Selection, Unpack, Update,
+};
 use lifecycle_metadata::{Image, Scope};
+use lifecycle_snapshots::{NATIVE, OVERLAYFS};
 use prost::Message;
 use prost_types::Any;
 use tokio::sync::mpsc;
@@ -44,7 +47,7 @@ pub(crate) fn add_to(storage: &Storage, routes: &mut tonic::service::RoutesBuild
     use wharf_containerd::containerd::services::streaming::v1::streaming_server::StreamingServer;
     let streams = Streams::default();
     let (metadata, content) = (storage.metadata.clone(), storage.content.clone());
-    let images = Images::new(metadata, content, storage.snapshotter.clone());
+    let images = Images::new(metadata, content);
     let service = TransferService::new(storage.clone(), images, streams.clone());
     routes
         .add_service(
@@ -102,11 +105,11 @@ impl TransferService {
         progress: &Progress,
     ) -> Result<(), Status> {
         let shown = format!("OCI Registry ({})", from.reference);
+        let selection = selection(&self.storage, &to)?;
         let (repository, target) = self.registries.open(&from, &self.streams, &scope.namespace).await?;
         progress.say(format!("Resolving from {shown}"));
         let held = self.images.hold(scope).await.map_err(refused)?;
         progress.say(format!("Pulling from {shown}"));
-        let selection = selection(&to);
         let pulled =
             self.images.pull(held.scope(), &repository, &target, &from.reference, &selection, progress);
         let root = pulled.await.map_err(refused)?;
@@ -128,7 +131,7 @@ impl TransferService {
         progress.say(format!("Pushing to {shown}"));
         let held = self.images.hold(scope).await.map_err(refused)?;
         let root = descriptor_of(&image);
-        let selection = selection(&from);
+        let selection = selection(&self.storage, &from)?;
         self.images
             .push(held.scope(), &root, &image.name, &selection, &repository, &target, progress)
             .await
@@ -148,18 +151,22 @@ impl TransferService {
             let text = "compressing layers while they are imported: not implemented";
             return Err(status(Kind::Unimplemented, text));
         }
+        let selection = Selection { partial: true, ..selection(&self.storage, &to)? };
         let archive = stream::incoming(self.streams.take(&scope.namespace, &from.stream)?);
         progress.say("Importing");
         let held = self.images.hold(scope).await.map_err(refused)?;
         let (images, within) = (self.images.clone(), held.scope().clone());
         let imported = blocking(move || images.import(&within, archive)).await?;
-        let selection = Selection { partial: true, ..selection(&to) };
         let (index, manifests) = (imported.index, imported.manifests);
         // also says which document keeps which blob
         self.images.unpack(held.scope(), &index, &to.name, &selection, progress).await.map_err(refused)?;
-        let mut named = names::names(&to, &index).unwrap_or_default();
+        // a store without a name of its own names the entries alone
+        let named = match names::names(&to, &index) {
+            Err(refusal) if refusal.code() == tonic::Code::NotFound => Vec::new(),
+            named => named?,
+        };
         let mut saved: Vec<(Image, Descriptor)> =
-            named.drain(..).map(|image| (image, index.clone())).collect();
+            named.into_iter().map(|image| (image, index.clone())).collect();
         for manifest in &manifests {
             let named = names::annotated(&to, manifest);
             saved.extend(named.into_iter().map(|image| (image, manifest.clone())));
@@ -218,7 +225,7 @@ impl TransferService {
         let root = descriptor_of(&image);
         let held = self.images.hold(scope).await.map_err(refused)?;
         if !to.unpacks.is_empty() {
-            let selection = selection(&to);
+            let selection = selection(&self.storage, &to)?;
             let unpacked = self.images.unpack(held.scope(), &root, &image.name, &selection, progress);
             unpacked.await.map_err(refused)?;
         }
@@ -314,16 +321,26 @@ fn platform(message: &types::Platform) -> Platform {
     }
 }
 
-fn selection(store: &wire_types::ImageStore) -> Selection {
-    let unpack =
-        |one: &wire_types::UnpackConfiguration| one.platform.as_ref().map_or_else(Platform::host, platform);
-    Selection {
+/// What of an image the store wants; InvalidArgument for snapshots of a kind that is not here.
+fn selection(storage: &Storage, store: &wire_types::ImageStore) -> Result<Selection, Status> {
+    let unpack = |one: &wire_types::UnpackConfiguration| {
+        let snapshotter = match one.snapshotter.as_str() {
+            "" | OVERLAYFS => storage.snapshotter.clone(),
+            NATIVE => storage.native.clone(),
+            other => {
+                let text = format!("unpacks.snapshotter: {other:?} is not loaded: invalid argument");
+                return Err(status(Kind::InvalidArgument, text));
+            }
+        };
+        Ok(Unpack { platform: one.platform.as_ref().map_or_else(Platform::host, platform), snapshotter })
+    };
+    Ok(Selection {
         platforms: store.platforms.iter().map(platform).collect(),
         all_metadata: store.all_metadata,
         limit: usize::try_from(store.manifest_limit).unwrap_or(usize::MAX),
-        unpack: store.unpacks.iter().map(unpack).collect(),
+        unpack: store.unpacks.iter().map(unpack).collect::<Result<_, Status>>()?,
         partial: false,
-    }
+    })
 }
 
 fn descriptor_of(image: &Image) -> Descriptor {

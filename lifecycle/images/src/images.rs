@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use lifecycle_content::{ContentError, ContentStore, WriteOptions};
 use lifecycle_metadata::{BlobInfo, Metadata, MetadataError, Scope};
-use lifecycle_snapshots::Snapshotter;
 use tokio::sync::Semaphore;
 use wharf_kinds::Kind;
 use wharf_registry::{Descriptor, MAX_CONFIG};
@@ -27,18 +26,16 @@ pub struct Images(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub metadata: Metadata,
     pub content: ContentStore,
-    pub snapshotter: Snapshotter,
     pub slots: Arc<Semaphore>,
     /// Blobs that somebody is at, by namespace and digest.
     busy: Mutex<HashMap<(String, Digest), Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Images {
-    pub fn new(metadata: Metadata, content: ContentStore, snapshotter: Snapshotter) -> Self {
+    pub fn new(metadata: Metadata, content: ContentStore) -> Self {
         Images(Arc::new(Inner {
             metadata,
             content,
-            snapshotter,
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             busy: Mutex::default(),
         }))

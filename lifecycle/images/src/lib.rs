@@ -26,5 +26,5 @@ pub use images::Images;
 pub use import::Imported;
 pub use lease::Held;
 pub use progress::{Progress, Update};
-pub use tree::Selection;
+pub use tree::{Selection, Unpack};
 pub use wharf_registry::Descriptor;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use lifecycle_metadata::Scope;
+use lifecycle_snapshots::Snapshotter;
 use serde::Deserialize;
 use wharf_kinds::Kind;
 use wharf_registry::{Children, Descriptor, Repository, media_types};
@@ -17,8 +18,15 @@ use crate::progress::{Progress, Subject};
 /// Documents of one image: an index of indexes and so on.
 const MAX_DOCUMENTS: usize = 4096;
 
+/// An image of those wanted that is to be unpacked: the one that fits the platform best.
+#[derive(Clone)]
+pub struct Unpack {
+    pub platform: Platform,
+    pub snapshotter: Snapshotter,
+}
+
 /// What of an image is wanted.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Selection {
     /// Images for these platforms; all if there are none.
     pub platforms: Vec<Platform>,
@@ -26,8 +34,8 @@ pub struct Selection {
     pub all_metadata: bool,
     /// At most so many images, the best ones; 0 for no limit.
     pub limit: usize,
-    /// Unpack the image that fits each of these best.
-    pub unpack: Vec<Platform>,
+    /// What to unpack, and into which snapshots.
+    pub unpack: Vec<Unpack>,
     /// Entries of an index that are not here are left out: an archive may have one platform of several.
     pub partial: bool,
 }

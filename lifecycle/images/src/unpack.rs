@@ -1,12 +1,12 @@
 //! An image's layers into committed snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use lifecycle_metadata::{Resource, Scope, SnapshotKind};
-use lifecycle_snapshots::{Layer, OVERLAYFS};
+use lifecycle_snapshots::{Layer, Snapshotter};
 use tokio::task::JoinSet;
 use wharf_archive::Applied;
 use wharf_kinds::Kind;
@@ -17,7 +17,7 @@ use crate::error::ImagesError;
 use crate::fetch::Route;
 use crate::images::{Inner, blocking};
 use crate::progress::Subject;
-use crate::tree::{Config, Parts, Selection, Tree};
+use crate::tree::{Config, Parts, Selection, Tree, Unpack};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -45,9 +45,10 @@ impl Inner {
             configs.push(self.config(&route.scope, image).await?);
         }
         let unpacked = chosen(&tree.images, &configs, selection);
+        let with_layers: HashSet<usize> = unpacked.iter().map(|(n, _)| *n).collect();
         let mut blobs = JoinSet::new();
         for (n, image) in tree.images.iter().enumerate().filter(|(_, image)| image.whole) {
-            if unpacked.contains(&n) {
+            if with_layers.contains(&n) {
                 continue;
             }
             for layer in image.layers.iter().filter(|layer| !layer.is_foreign()) {
@@ -56,9 +57,9 @@ impl Inner {
                 blobs.spawn(async move { this.bring(&route, &subject, None).await.map(drop) });
             }
         }
-        for n in unpacked {
+        for (n, to) in unpacked {
             if let Some(config) = &configs[n] {
-                self.unpack(route, &tree.images[n], config).await?;
+                self.unpack(route, &to, &tree.images[n], config).await?;
             }
         }
         while let Some(brought) = blobs.join_next().await {
@@ -84,47 +85,54 @@ impl Inner {
     async fn unpack(
         self: &Arc<Self>,
         route: &Route,
+        to: &Snapshotter,
         image: &Parts,
         config: &Config,
     ) -> Result<(), ImagesError> {
         let steps = plan(image, config)?;
         let Some(top) = steps.last().map(|step| step.chain_id.clone()) else { return Ok(()) };
-        let done = self.unpacked_already(route, &steps).await?;
+        let done = self.unpacked_already(route, to, &steps).await?;
         let mut rest = JoinSet::new();
         for step in &steps[..done] {
             let (this, route, subject) = (self.clone(), route.clone(), step.subject.clone());
             rest.spawn(async move { this.bring(&route, &subject, None).await.map(drop) });
         }
-        if self.snapshotter.layers_stand_alone() {
-            self.side_by_side(route, &steps[done..]).await?;
+        if to.layers_stand_alone() {
+            self.side_by_side(route, to, &steps[done..]).await?;
         } else {
-            self.one_by_one(route, &steps[done..]).await?;
+            self.one_by_one(route, to, &steps[done..]).await?;
         }
         while let Some(brought) = rest.join_next().await {
             brought.unwrap_or(Err(ImagesError::Broken))?;
         }
         // what keeps the layers once the lease is gone
-        let label = (format!("{}{OVERLAYFS}", label_names::GC_REF_SNAPSHOT), top.to_string());
+        let label = (format!("{}{}", label_names::GC_REF_SNAPSHOT, to.name()), top.to_string());
         self.label(&route.scope, &image.config.digest, Labels::from([label]), None).await
     }
 
     /// How many layers, from the lowest, are there; the lease keeps them.
-    async fn unpacked_already(self: &Arc<Self>, route: &Route, steps: &[Step]) -> Result<usize, ImagesError> {
-        let (this, scope) = (self.clone(), route.scope.clone());
+    async fn unpacked_already(
+        self: &Arc<Self>,
+        route: &Route,
+        to: &Snapshotter,
+        steps: &[Step],
+    ) -> Result<usize, ImagesError> {
+        let (this, scope, to) = (self.clone(), route.scope.clone(), to.clone());
         let chain: Vec<Digest> = steps.iter().map(|step| step.chain_id.clone()).collect();
         blocking(move || {
             for (n, id) in chain.iter().enumerate().rev() {
                 let id = id.as_str();
                 let committed =
                     |info: lifecycle_metadata::SnapshotInfo| info.record.kind == SnapshotKind::Committed;
-                if !this.snapshotter.stat(&scope, id).is_ok_and(committed) {
+                if !to.stat(&scope, id).is_ok_and(committed) {
                     continue;
                 }
                 if let Some(lease) = &scope.lease {
-                    let resource = Resource { kind: format!("snapshots/{OVERLAYFS}"), id: id.into() };
+                    let kind = format!("snapshots/{}", to.name());
+                    let resource = Resource { kind, id: id.into() };
                     this.metadata.leases().add_resource(&scope, lease, &resource)?;
                 }
-                if this.snapshotter.stat(&scope, id).is_ok() {
+                if to.stat(&scope, id).is_ok() {
                     return Ok(n + 1);
                 }
             }
@@ -133,13 +141,18 @@ impl Inner {
         .await
     }
 
-    async fn side_by_side(self: &Arc<Self>, route: &Route, steps: &[Step]) -> Result<(), ImagesError> {
+    async fn side_by_side(
+        self: &Arc<Self>,
+        route: &Route,
+        to: &Snapshotter,
+        steps: &[Step],
+    ) -> Result<(), ImagesError> {
         // dropped on a failure: what is under way is broken off, and its layers go
         let mut under_way = JoinSet::new();
         for (n, step) in steps.iter().cloned().enumerate() {
-            let (this, route) = (self.clone(), route.clone());
+            let (this, route, to) = (self.clone(), route.clone(), to.clone());
             under_way.spawn(async move {
-                let layer = this.begin(&route.scope, &step, "").await?;
+                let layer = begin(&to, &route.scope, &step, "").await?;
                 let brought = this.bring(&route, &step.subject, layer).await?;
                 if brought.is_some() {
                     route.progress.blob("extracting", &step.subject, step.subject.descriptor.size);
@@ -160,14 +173,19 @@ impl Inner {
         Ok(())
     }
 
-    async fn one_by_one(self: &Arc<Self>, route: &Route, steps: &[Step]) -> Result<(), ImagesError> {
+    async fn one_by_one(
+        self: &Arc<Self>,
+        route: &Route,
+        to: &Snapshotter,
+        steps: &[Step],
+    ) -> Result<(), ImagesError> {
         let mut blobs = JoinSet::new();
         for step in steps.iter().cloned() {
             let (this, route) = (self.clone(), route.clone());
             blobs.spawn(async move { this.bring(&route, &step.subject, None).await.map(drop) });
         }
         for step in steps {
-            let layer = self.begin(&route.scope, step, &step.parent).await?;
+            let layer = begin(to, &route.scope, step, &step.parent).await?;
             let brought = self.bring(route, &step.subject, layer).await?;
             self.commit(route, step, brought).await?;
         }
@@ -175,28 +193,6 @@ impl Inner {
             brought.unwrap_or(Err(ImagesError::Broken))?;
         }
         Ok(())
-    }
-
-    /// A snapshot for the layer; none if the layer is there, which the lease then keeps.
-    async fn begin(
-        self: &Arc<Self>,
-        scope: &Scope,
-        step: &Step,
-        parent: &str,
-    ) -> Result<Option<Layer>, ImagesError> {
-        let (this, scope, chain) = (self.clone(), scope.clone(), step.chain_id.to_string());
-        let parent = parent.to_owned();
-        blocking(move || {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let key = format!("extract-{}-{} {chain}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed));
-            let labels = Labels::from([(label_names::SNAPSHOT_REF.to_owned(), chain)]);
-            match this.snapshotter.begin_layer(&scope, &key, &parent, labels) {
-                Ok(layer) => Ok(Some(layer)),
-                Err(error) if error.kind() == Kind::AlreadyExists => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        })
-        .await
     }
 
     async fn commit(
@@ -229,6 +225,28 @@ impl Inner {
     }
 }
 
+/// A snapshot for the layer; none if the layer is there, which the lease then keeps.
+async fn begin(
+    to: &Snapshotter,
+    scope: &Scope,
+    step: &Step,
+    parent: &str,
+) -> Result<Option<Layer>, ImagesError> {
+    let (to, scope, chain) = (to.clone(), scope.clone(), step.chain_id.to_string());
+    let parent = parent.to_owned();
+    blocking(move || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let key = format!("extract-{}-{} {chain}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let labels = Labels::from([(label_names::SNAPSHOT_REF.to_owned(), chain)]);
+        match to.begin_layer(&scope, &key, &parent, labels) {
+            Ok(layer) => Ok(Some(layer)),
+            Err(error) if error.kind() == Kind::AlreadyExists => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
+}
+
 fn plan(image: &Parts, config: &Config) -> Result<Vec<Step>, ImagesError> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != image.layers.len() {
@@ -249,16 +267,19 @@ fn plan(image: &Parts, config: &Config) -> Result<Vec<Step>, ImagesError> {
 }
 
 /// The images to unpack: for each platform the one that fits best.
-fn chosen(images: &[Parts], configs: &[Option<Config>], selection: &Selection) -> Vec<usize> {
-    let mut chosen: Vec<usize> = Vec::new();
-    for platform in &selection.unpack {
+fn chosen(images: &[Parts], configs: &[Option<Config>], selection: &Selection) -> Vec<(usize, Snapshotter)> {
+    let mut chosen: Vec<(usize, Snapshotter)> = Vec::new();
+    for Unpack { platform, snapshotter } in &selection.unpack {
         let matcher = PlatformMatcher::only(platform);
         let candidates = images.iter().zip(configs).enumerate().filter(|(_, (image, _))| image.whole);
         let ranked = candidates.filter_map(|(n, (image, config))| {
             let platform = image.platform.clone().or_else(|| config.as_ref()?.platform())?;
             Some((matcher.rank(&platform)?, n))
         });
-        chosen.extend(ranked.min().map(|(_, n)| n).filter(|n| !chosen.contains(n)));
+        let Some((_, n)) = ranked.min() else { continue };
+        if !chosen.iter().any(|(other, to)| *other == n && to.name() == snapshotter.name()) {
+            chosen.push((n, snapshotter.clone()));
+        }
     }
     chosen
 }

@@ -1,11 +1,15 @@
 //! The registry end of a transfer: which repository, with whose credentials.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tonic::Status;
 use wharf_containerd::containerd::types::transfer as api;
 use wharf_kinds::Kind;
-use wharf_registry::{Client, Config, Credentials, InsecureRule, RegistryError, Repository, Target};
+use wharf_registry::{
+    Client, Config, Credentials, HeaderMap, HeaderName, HeaderValue, InsecureRule, RegistryError, Repository,
+    Target,
+};
 use wharf_vocab::ImageReference;
 
 use crate::status::status;
@@ -43,6 +47,7 @@ impl Registries {
             }
         };
         let resolver = registry.resolver.clone().unwrap_or_default();
+        let client = self.client(&resolver, reference.domain())?;
         let credentials = match resolver.auth_stream.as_str() {
             "" => Credentials::Anonymous,
             name => {
@@ -50,19 +55,28 @@ impl Registries {
                 ask(streams, namespace, name, domain, &registry.reference).await?
             }
         };
-        let client = self.client(&resolver, reference.domain())?;
         let repository =
             client.repository(reference.domain(), reference.path(), credentials).map_err(refused)?;
         Ok((repository, target))
     }
 
     fn client(&self, resolver: &api::RegistryResolver, domain: &str) -> Result<Client, Status> {
+        if !matches!(resolver.default_scheme.as_str(), "" | "http" | "https") {
+            let text = format!(
+                "resolver.default_scheme: {:?} is neither http nor https: invalid argument",
+                resolver.default_scheme
+            );
+            return Err(status(Kind::InvalidArgument, text));
+        }
         let plain =
             resolver.default_scheme != "http" && resolver.host_dir.is_empty() && resolver.headers.is_empty();
         if plain && let Some(client) = self.plain.get() {
             return Ok(client.clone());
         }
-        let mut config = Config::default();
+        let mut config = Config { headers: headers(resolver)?, ..Config::default() };
+        if !resolver.host_dir.is_empty() {
+            config.certificates = Some(certificates(&resolver.host_dir, domain)?);
+        }
         if resolver.default_scheme == "http" {
             config.insecure.push(InsecureRule::Host(domain.to_owned()));
         }
@@ -72,6 +86,40 @@ impl Registries {
         }
         Ok(client)
     }
+}
+
+/// The headers that a client wants sent.
+fn headers(resolver: &api::RegistryResolver) -> Result<HeaderMap, Status> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &resolver.headers {
+        // the value may be a secret
+        let wrong =
+            || status(Kind::InvalidArgument, format_args!("resolver.headers: {name:?} is no HTTP header"));
+        let mut value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        headers.append(HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?, value);
+    }
+    Ok(headers)
+}
+
+/// The folder with registries' certificates. Of what containerd reads there, `HOST[:PORT]` with certificates is
+/// understood; where something else is meant for the registry it is refused and not passed over.
+fn certificates(folder: &str, domain: &str) -> Result<PathBuf, Status> {
+    let folder = PathBuf::from(folder);
+    if !folder.is_absolute() {
+        let text = "resolver.host_dir: it is no absolute path: invalid argument";
+        return Err(status(Kind::InvalidArgument, text));
+    }
+    let underscored = domain.rsplit_once(':').map(|(host, port)| folder.join(format!("{host}_{port}_")));
+    let hub = (domain == "docker.io").then(|| folder.join(domain));
+    let settings = [folder.join(domain).join("hosts.toml"), folder.join("_default")];
+    for path in settings.into_iter().chain(underscored).chain(hub) {
+        if path.exists() {
+            let text = format!("resolver.host_dir: {} is not understood: not implemented", path.display());
+            return Err(status(Kind::Unimplemented, text));
+        }
+    }
+    Ok(folder)
 }
 
 /// Asks the client for credentials.
