@@ -111,7 +111,7 @@ impl SystemdError {
             SystemdError::Late { .. } => Kind::DeadlineExceeded,
             SystemdError::Call { name, .. } => match name.rsplit('.').next().unwrap_or_default() {
                 "UnitExists" => Kind::AlreadyExists,
-                "InvalidArgs" | "InconsistentMessage" | "PropertyReadOnly" => Kind::InvalidArgument,
+                "InvalidArgs" | "PropertyReadOnly" | "ENXIO" => Kind::InvalidArgument,
                 "AccessDenied" => Kind::PermissionDenied,
                 _ => Kind::Internal,
             },

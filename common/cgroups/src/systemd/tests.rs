@@ -128,14 +128,14 @@ fn a_failed_job_and_a_refused_call_are_errors_in_words() {
 
 #[test]
 fn a_refusal_names_the_properties_of_the_annotations() {
-    let name = "org.freedesktop.DBus.Error.InconsistentMessage";
+    let name = "System.Error.ENXIO";
     let (mut bus, _server) = connect(move |call| vec![refusal(call, name)]);
     let asked = vec![property("TimeoutStopUSec", Value::Str("x".into()))];
     let error = unit().start_on(&mut bus, "c1", 1, vec![], asked).unwrap_err();
     assert!(error.to_string().contains("the text; annotations ask for TimeoutStopUSec ("), "{error}");
     assert_eq!(error.kind(), wharf_kinds::Kind::InvalidArgument);
     let error = unit().start_on(&mut bus, "c1", 1, vec![], vec![]).unwrap_err();
-    assert!(error.to_string().contains("the text (org."), "{error}");
+    assert!(error.to_string().contains("the text (System."), "{error}");
 }
 
 #[test]
