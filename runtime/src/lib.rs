@@ -31,3 +31,5 @@ pub mod signals;
 mod sources;
 pub mod state;
 mod timestamp;
+
+pub use process::home::find as home_in;

@@ -18,8 +18,8 @@ pub fn of(root: &Root, uid: u32) -> String {
     find(&String::from_utf8_lossy(&text), uid).unwrap_or("/").to_owned()
 }
 
-/// passwd(5): name:password:uid:gid:comment:home:shell
-fn find(passwd: &str, uid: u32) -> Option<&str> {
+/// The home directory of `uid` in passwd(5) lines, name:password:uid:gid:comment:home:shell.
+pub fn find(passwd: &str, uid: u32) -> Option<&str> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let id = fields.nth(2)?.parse::<u32>().ok()?;
