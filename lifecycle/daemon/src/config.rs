@@ -26,6 +26,8 @@ pub enum ConfigError {
     Version(u32),
     #[error("configuration: {key} must be an absolute path, not {value:?}")]
     Relative { key: &'static str, value: PathBuf },
+    #[error("configuration: oom_score {0} is not between -1000 and 1000")]
+    OomScore(i32),
     #[error("configuration: {0} is not supported, only unix sockets are served")]
     Tcp(&'static str),
     #[error("configuration: debug.level {0:?} is not one of trace, debug, info, warn, error, fatal, panic")]
@@ -186,6 +188,9 @@ impl Config {
                 return Err(ConfigError::Tcp(key));
             }
         }
+        if !(-1000..=1000).contains(&self.oom_score) {
+            return Err(ConfigError::OomScore(self.oom_score));
+        }
         level(&self.debug.level)?;
         Ok(self)
     }
@@ -266,6 +271,7 @@ root_path = "/x"
     fn what_cannot_be_done_is_refused() {
         assert!(matches!(parse("version = 1"), Err(ConfigError::Version(1))));
         assert!(matches!(parse("root = 'here'"), Err(ConfigError::Relative { key: "root", .. })));
+        assert!(matches!(parse("oom_score = 1001"), Err(ConfigError::OomScore(1001))));
         assert!(matches!(parse("[grpc]\ntcp_address = ':1'"), Err(ConfigError::Tcp("grpc.tcp_address"))));
         assert!(matches!(parse("[debug]\nlevel = 'loud'"), Err(ConfigError::Level(_))));
     }

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError};
 const CONFIG: &str = "/etc/wharf/lifecycle.toml";
 
 /// The container lifecycle daemon: images, snapshots, containers and their tasks, over containerd's API.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "wharf-lifecycled", version)]
 pub struct Flags {
     /// Path to the configuration file [default: /etc/wharf/lifecycle.toml, if it is there]
@@ -32,7 +32,7 @@ pub struct Flags {
     pub command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::reload;
 
 /// Lines that may wait to be written; more are dropped.
 const BACKLOG: usize = 1024;
@@ -20,9 +21,24 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
+/// Sets the level from which on events are written.
+type SetLevel = Box<dyn Fn(Level) -> Result<(), reload::Error> + Send + Sync>;
+
 /// Writes what is left when it is dropped.
 pub struct Log {
     lines: SyncSender<Message>,
+    set_level: SetLevel,
+}
+
+impl Log {
+    /// Changes the level of a log that is written already.
+    pub fn set_level(&self, level: Level) -> Result<(), reload::Error> {
+        (self.set_level)(level)
+    }
+}
+
+fn filter(level: Level) -> EnvFilter {
+    EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"))
 }
 
 /// Sends events of `level` and above to stderr, the libraries' only from warnings up.
@@ -32,10 +48,15 @@ pub fn to_stderr(level: Level) -> io::Result<Log> {
         .name("log".into())
         .stack_size(128 << 10)
         .spawn(move || write_all(&waiting, &mut io::stderr()))?;
-    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"));
     let writer = Lines { lines: lines.clone() };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).init();
-    Ok(Log { lines })
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_env_filter(filter(level))
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    subscriber.init();
+    Ok(Log { lines, set_level: Box::new(move |level| handle.reload(filter(level))) })
 }
 
 impl Drop for Log {

@@ -4,16 +4,20 @@ mod config;
 mod flags;
 mod log;
 mod notify;
+mod reload;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use config::Config;
 use flags::{Command, ConfigCommand, Flags};
+use log::Log;
+use notify::Manager;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads that serve: requests cost little, blobs are moved on threads of their own.
 const WORKERS: usize = 2;
@@ -40,7 +44,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     let config = flags.config()?;
     wharf_failpoints::arm()?;
-    let _log = log::to_stderr(config::level(&config.debug.level)?).context("start the log")?;
+    let log = Arc::new(log::to_stderr(config::level(&config.debug.level)?).context("start the log")?);
     prepare_process(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -50,17 +54,21 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let served = runtime.block_on(serve(&config));
+    let served = runtime.block_on(serve(&config, flags, &log));
     // whatever still works on files is made to be cut short
     runtime.shutdown_timeout(FAREWELL);
     served
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, flags: &Flags, log: &Arc<Log>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     // a log that nobody reads any more must not end the daemon
     let _pipe = signal(SignalKind::pipe()).context("ignore SIGPIPE")?;
+    let manager = Manager::of_environment();
+    // from before the tasks are found again: an early SIGHUP must not end the daemon
+    let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    tokio::spawn(reload_on(hangup, config.clone(), flags.clone(), log.clone(), manager.clone()));
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -75,12 +83,35 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             root = %config.root.display(),
             "serving"
         );
-        if let Err(error) = notify::ready() {
+        let Some(manager) = manager else { return };
+        if let Err(error) = manager.ready() {
             tracing::warn!(%error, "failed to notify the service manager");
         }
+        tokio::spawn(manager.keep_alive());
     };
     lifecycle_api::serve(config.settings(), ready, shutdown).await?;
     Ok(())
+}
+
+/// Reads the configuration again at each signal, for ever.
+async fn reload_on(
+    mut signals: Signal,
+    mut running: Config,
+    flags: Flags,
+    log: Arc<Log>,
+    manager: Option<Manager>,
+) {
+    while signals.recv().await.is_some() {
+        let (flags, log, manager, mut next) = (flags.clone(), log.clone(), manager.clone(), running.clone());
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reload::reload(&mut next, &flags, &log, manager.as_ref());
+            next
+        });
+        match reloaded.await {
+            Ok(next) => running = next,
+            Err(error) => tracing::error!(%error, "configuration not reloaded"),
+        }
+    }
 }
 
 fn show(command: ConfigCommand, flags: &Flags) -> anyhow::Result<()> {
