@@ -107,7 +107,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Delete(args) => signal::delete(&root, args),
         Command::Pause(args) => signal::pause(&root, &args.id),
         Command::Resume(args) => signal::resume(&root, &args.id),
-        Command::List(args) => list::list(&root, args),
+        Command::List(args) => list::list(&root, global.root.as_deref(), args),
         Command::Ps(args) => ps::ps(&root, args),
         Command::Spec(args) => spec::spec(args),
         Command::Features => features::features(),

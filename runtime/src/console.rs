@@ -9,7 +9,7 @@ use rustix::net::{
     SocketType, connect, sendmsg, socket_with,
 };
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -63,6 +63,15 @@ impl Pty {
     pub fn resize(&self, (rows, columns): (u16, u16)) -> Result<(), RootfsError> {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.master, size).map_err(RootfsError::act("resizing", "the terminal"))
+    }
+
+    /// Newlines go through as they are, as with runc: what a caller redirects to a file has no carriage returns in it.
+    /// For a terminal that the runtime serves, and before anything is written to it.
+    pub fn keep_newlines(&self) -> Result<(), RootfsError> {
+        let failed = || RootfsError::act("setting the modes of", "the terminal");
+        let mut modes = tcgetattr(&self.slave).map_err(failed())?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&self.slave, OptionalActions::Now, &modes).map_err(failed())
     }
 
     /// Makes the slave the controlling terminal (of a session leader) and the standard streams.

@@ -25,13 +25,23 @@ pub enum HookError {
 
 /// Runs the hooks one after another with `state` (JSON) on stdin; the first failure ends it.
 pub fn run(kind: &'static str, hooks: Option<&Vec<Hook>>, state: &[u8]) -> Result<(), HookError> {
+    run_with(kind, hooks, &[], state)
+}
+
+/// Likewise; a hook without an environment of its own gets `env`.
+pub fn run_with(
+    kind: &'static str,
+    hooks: Option<&Vec<Hook>>,
+    env: &[String],
+    state: &[u8],
+) -> Result<(), HookError> {
     for (index, hook) in hooks.into_iter().flatten().enumerate() {
-        one(kind, index, hook, state)?;
+        one(kind, index, hook, env, state)?;
     }
     Ok(())
 }
 
-fn one(kind: &'static str, index: usize, hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+fn one(kind: &'static str, index: usize, hook: &Hook, env: &[String], state: &[u8]) -> Result<(), HookError> {
     let path = hook.path().display().to_string();
     let failed = |source| HookError::Start { kind, index, path: path.clone(), source };
     // files in memory instead of pipes: a hook that does not read, or writes without end, cannot block the runtime
@@ -48,7 +58,7 @@ fn one(kind: &'static str, index: usize, hook: &Hook, state: &[u8]) -> Result<()
         std::os::unix::process::CommandExt::arg0(&mut command, first);
         command.args(rest);
     }
-    for entry in hook.env().iter().flatten() {
+    for entry in hook.env().as_deref().unwrap_or(env) {
         if let Some((name, value)) = entry.split_once('=').filter(|(n, _)| !n.is_empty()) {
             command.env(name, value);
         }

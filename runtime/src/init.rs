@@ -16,7 +16,7 @@ use crate::plan::devices::Device;
 use crate::plan::mounts::MountOp;
 use crate::plan::process::ProcessPlan;
 use crate::process::limits;
-use crate::process::program::Program;
+use crate::process::program::{Program, leave_descriptors};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
@@ -207,7 +207,10 @@ pub fn terminal(
             "sending the terminal to the console socket",
             console::send_fd(&socket, &pty.master, b"/dev/ptmx"),
         )?,
-        None => channel.send(Step::Terminal, Some(pty.master.as_fd()))?,
+        None => {
+            named("setting the modes of the terminal", pty.keep_newlines())?;
+            channel.send(Step::Terminal, Some(pty.master.as_fd()))?;
+        }
     }
     named("taking the terminal", pty.take())
 }
@@ -257,13 +260,18 @@ fn finish(
     _root: Root,
     proc: Option<Proc>,
 ) -> InitError {
-    match last_steps(&init, channel, proc) {
+    match last_steps(&init, channel, &program, proc) {
         Err(e) => e,
-        Ok(()) => program.exec(init.preserve_fds + init.listen_fds).into(),
+        Ok(()) => program.exec().into(),
     }
 }
 
-fn last_steps(init: &Init<'_>, channel: &mut Channel, proc: Option<Proc>) -> Result<(), InitError> {
+fn last_steps(
+    init: &Init<'_>,
+    channel: &mut Channel,
+    program: &Program,
+    proc: Option<Proc>,
+) -> Result<(), InitError> {
     channel.send(Step::Ready, None)?;
     channel.expect(Step::Go)?;
     if let (Some(fifo), Some(proc)) = (&init.fifo, &proc) {
@@ -271,12 +279,14 @@ fn last_steps(init: &Init<'_>, channel: &mut Channel, proc: Option<Proc>) -> Res
     }
     if let Some(list) = init.plan.hooks.start_container() {
         let state = init.state.json("created", rustix::process::getpid().as_raw_nonzero().get());
-        hooks::run("startContainer", Some(list), &state)?;
+        // in the container, so that what the process would see is what it sees, as with runc
+        hooks::run_with("startContainer", Some(list), &program.env(), &state)?;
     }
     let filter = init.seccomp.as_ref().filter(|f| init.plan.process.no_new_privileges && !f.notify);
-    load_last(filter)?;
     named("resetting signals", wharf_sys::signal::reset_all())?;
-    named("setting limits", limits::set(&init.plan.process.rlimits))
+    named("setting limits", limits::set(&init.plan.process.rlimits))?;
+    leave_descriptors(init.preserve_fds + init.listen_fds)?;
+    load_last(filter)
 }
 
 /// Blocks in opening the fifo until `start` opens its other end.

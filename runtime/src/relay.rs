@@ -3,7 +3,9 @@
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::pidfd;
@@ -23,6 +25,8 @@ impl Raw {
         if let Some(saved) = &saved {
             let mut raw = saved.clone();
             raw.make_raw();
+            // it goes on to make line ends of the newlines, which the container's terminal leaves alone
+            raw.output_modes.insert(OutputModes::OPOST);
             let _ = tcsetattr(stdin, OptionalActions::Now, &raw);
         }
         Self(saved)

@@ -97,6 +97,9 @@ pub struct CreateArgs {
     /// Unix socket to send the master of the terminal to
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
+    /// Unix socket to send a pidfd of the container's process to
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
     /// File to write the pid of the container's process to
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
@@ -125,6 +128,9 @@ pub struct CreateArgs {
 pub struct ExecArgs {
     #[arg(long)]
     pub console_socket: Option<PathBuf>,
+    /// Unix socket to send a pidfd of the process to
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
     /// Working directory
     #[arg(long)]
     pub cwd: Option<String>,

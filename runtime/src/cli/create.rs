@@ -13,6 +13,7 @@ fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
     Ok(Options {
         bundle: args.bundle.clone().unwrap_or_else(|| ".".into()),
         console_socket: args.console_socket.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
         pid_file: args.pid_file.clone(),
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,

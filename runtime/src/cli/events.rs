@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::container::status::{Container, Status};
 use crate::state::StateRoot;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ fn follow(container: &Container, interval: Duration) -> Outcome {
     let mut oom = container.cgroup()?.oom_watch()?;
     // gone in between: nothing will come
     let Some(init) = container.record.init.and_then(|p| p.open()) else { return Ok(0) };
-    let event = json!({ "type": "oom", "id": container.record.id });
+    let event = Event { kind: "oom", id: &container.record.id, data: None };
     let mut next = Instant::now() + interval;
     loop {
         let left = next.saturating_duration_since(Instant::now());
@@ -66,7 +67,17 @@ fn follow(container: &Container, interval: Duration) -> Outcome {
     }
 }
 
-fn stats(container: &Container) -> Result<Value, Failure> {
+/// A line of output; the fields come in runc's order, which readers of text rely on.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+fn stats(container: &Container) -> Result<Event<'_>, Failure> {
     let stats = container.cgroup()?.stats()?;
     let mut data = serde_json::to_value(stats.to_runc())?;
     if let Some(map) = data.as_object_mut() {
@@ -74,11 +85,12 @@ fn stats(container: &Container) -> Result<Value, Failure> {
         map.entry("intel_rdt").or_insert_with(|| json!({}));
         map.entry("network_interfaces").or_insert(Value::Null);
     }
-    Ok(json!({ "type": "stats", "id": container.record.id, "data": data }))
+    Ok(Event { kind: "stats", id: &container.record.id, data: Some(data) })
 }
 
 /// A reader that sees lines as they come, also through a pipe.
-fn show(event: &Value) -> Result<(), Failure> {
+fn show(event: &Event<'_>) -> Result<(), Failure> {
+    let event = serde_json::to_string(event)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{event}")
         .and_then(|()| out.flush())

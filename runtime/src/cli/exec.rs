@@ -27,6 +27,7 @@ pub fn exec(root: &StateRoot, args: ExecArgs) -> Outcome {
     let process = process(&args, command, &spec).map_err(|e| failed()(e))?;
     let options = Options {
         console_socket: args.console_socket.clone(),
+        pidfd_socket: args.pidfd_socket.clone(),
         pid_file: args.pid_file.clone(),
         preserve_fds: args.preserve_fds,
         ignore_paused: args.ignore_paused,

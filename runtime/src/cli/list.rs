@@ -1,13 +1,18 @@
 //! `list`.
 
-use super::Outcome;
 use super::args::{Format, ListArgs};
 use super::state::View;
+use super::{Failure, Outcome};
 use crate::container::status::Container;
 use crate::log;
 use crate::state::StateRoot;
+use std::path::Path;
 
-pub fn list(root: &StateRoot, args: ListArgs) -> Outcome {
+/// `named`: the root directory that the caller asked for, which then has to exist.
+pub fn list(root: &StateRoot, named: Option<&Path>, args: ListArgs) -> Outcome {
+    if let Some(path) = named {
+        std::fs::read_dir(path).map_err(|e| Failure::new(format!("opening {}: {e}", path.display())))?;
+    }
     let mut containers = Vec::new();
     for (id, uid) in root.list()? {
         // one that is just being deleted is no reason not to show the others

@@ -30,6 +30,8 @@ use wharf_sys::namespace::Namespaces;
 pub struct Options {
     pub bundle: PathBuf,
     pub console_socket: Option<PathBuf>,
+    /// Gets a pidfd of the container's process, with the word `standard`.
+    pub pidfd_socket: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
@@ -112,6 +114,7 @@ pub fn create(
         ),
         None => None,
     };
+    let pidfd_socket = files::pidfd_receiver(options.pidfd_socket.as_deref())?;
     let hierarchies = Hierarchies::detect()?;
     let driver = if options.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
     let cgroup_plan = CgroupPlan::new(&hierarchies, driver, plan.cgroups_path.as_deref().map(Path::new), id)?;
@@ -235,6 +238,7 @@ pub fn create(
         undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
         drop(init_channel);
         let terminal = serve(&plan, &mut container, &cgroup, &mut channel, pid, options)?;
+        files::send_pidfd(pidfd_socket.as_ref(), &pidfd, "standard")?;
         unit::let_go(held, &plan)?;
         channel.send(Step::Go, None)?;
         if mode == Purpose::Run {

@@ -1,6 +1,6 @@
 //! Running another process in a container.
 
-use super::create::files::write_pid_file;
+use super::create::files::{pidfd_receiver, send_pidfd, write_pid_file};
 use super::create::{listener, oom_score};
 use super::status::{Container, Status};
 use super::{ContainerError, HookState};
@@ -12,7 +12,7 @@ use crate::plan::placement::{self, Placement};
 use crate::plan::process::{self, ProcessPlan};
 use crate::plan::rdt;
 use crate::process::limits;
-use crate::process::program::Program;
+use crate::process::program::{self, Program};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::Root;
 use crate::{config, console, rootless, seccomp};
@@ -30,6 +30,8 @@ use wharf_sys::namespace::{Namespaces, setns};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub console_socket: Option<PathBuf>,
+    /// Gets a pidfd of the process, with the word `setns`.
+    pub pidfd_socket: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,
     pub preserve_fds: u32,
     pub ignore_paused: bool,
@@ -110,7 +112,7 @@ fn sub_cgroups(own: &Paths, list: &[String]) -> Result<Cgroup, ContainerError> {
         };
         let path = Path::new(path.trim_start_matches('/'));
         if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-            return Err(refuse(format!("{text:?} leaves the container's cgroup")));
+            return Err(refuse(format!("bad sub cgroup path: {text:?} leaves the container's")));
         }
         for controller in &controllers {
             if controller.is_empty() {
@@ -120,14 +122,17 @@ fn sub_cgroups(own: &Paths, list: &[String]) -> Result<Cgroup, ContainerError> {
                 return Err(refuse(format!("controller {controller} specified multiple times")));
             }
             if !paths.0.contains_key(*controller) {
-                return Err(refuse(format!("{text:?} names no controller of the container")));
+                return Err(refuse(format!("unknown controller {controller} in {text:?}")));
             }
         }
         for (name, dir) in &mut paths.0 {
             if controllers.is_empty() || controllers.contains(&name.as_str()) {
                 dir.push(path);
                 if !dir.is_dir() {
-                    return Err(refuse(format!("{} does not exist", dir.display())));
+                    return Err(refuse(format!(
+                        "adding pid to {}: no such file or directory",
+                        dir.display()
+                    )));
                 }
             }
         }
@@ -169,6 +174,7 @@ fn launch(
         serves_terminal: plan.terminal && socket.is_none(),
         ..Script::default()
     };
+    let pidfd_socket = pidfd_receiver(options.pidfd_socket.as_deref())?;
     let (mut channel, child_channel) = Channel::pair(script)?;
     let unprivileged = rootless::is_unprivileged();
     if unprivileged && namespaces.contains(Namespaces::USER) && !rootless::may_administer() {
@@ -208,8 +214,11 @@ fn launch(
         }
         Forked::Parent { pid, pidfd } => {
             drop(child_channel);
-            let served = serve(container, spec, &plan, &mut channel, pid, options)
-                .and_then(|terminal| Ok(channel.executed().map(|()| terminal)?));
+            let served = serve(container, spec, &plan, &mut channel, pid, options).and_then(|terminal| {
+                send_pidfd(pidfd_socket.as_ref(), &pidfd, "setns")?;
+                channel.send(Step::Go, None)?;
+                Ok(channel.executed().map(|()| terminal)?)
+            });
             match served {
                 Ok(terminal) => Ok(Executed { pidfd, terminal }),
                 Err(e) => {
@@ -251,7 +260,6 @@ fn serve(
         write_pid_file(path, pid)
             .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
     }
-    channel.send(Step::Go, None)?;
     Ok(terminal)
 }
 
@@ -271,7 +279,7 @@ impl Child<'_> {
     fn run(mut self, mut channel: Channel) -> ! {
         let error = match self.become_process(&mut channel) {
             Err(e) => e,
-            Ok(program) => program.exec(self.options.preserve_fds).into(),
+            Ok(program) => program.exec().into(),
         };
         let _ = channel.fail(&error.0);
         exit_now(255)
@@ -318,9 +326,10 @@ impl Child<'_> {
         let program = settle::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
         channel.send(Step::Ready, None)?;
         channel.expect(Step::Go)?;
-        settle::load_last(self.filter.as_ref().filter(|f| self.plan.no_new_privileges && !f.notify))?;
         wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
         limits::set(&self.plan.rlimits)?;
+        program::leave_descriptors(self.options.preserve_fds)?;
+        settle::load_last(self.filter.as_ref().filter(|f| self.plan.no_new_privileges && !f.notify))?;
         Ok(program)
     }
 }

@@ -16,10 +16,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Looks the program up as the user that will run it. HOME is added where it is missing.
+    /// Looks the program up as the user that will run it. HOME is added where it is missing or empty.
     pub fn find(plan: &ProcessPlan, root: &Root) -> Result<Self, ProcessError> {
         let nul = |_| ProcessError::Refused("an argument contains a NUL byte".into());
         let mut env = plan.env.clone();
+        // an empty one is none, as for runc
+        env.retain(|e| e.as_bytes() != b"HOME=");
         if !env.iter().any(|e| e.as_bytes().starts_with(b"HOME=")) {
             env.push(CString::new(format!("HOME={}", home::of(root, plan.uid))).map_err(nul)?);
         }
@@ -34,20 +36,27 @@ impl Program {
         self.env.extend(CString::new(entry).ok());
     }
 
-    /// Becomes the program. Every descriptor but the standard streams and the `preserve` next ones is closed by the
-    /// exec (CVE-2016-9962, CVE-2024-21626).
-    pub fn exec(&self, preserve: u32) -> ProcessError {
-        if let Err(e) = wharf_sys::fds::cloexec_from(3 + preserve) {
-            return ProcessError::io("closing descriptors")(e);
-        }
-        for fd in 3..3 + preserve {
-            if let Err(e) = wharf_sys::fds::keep_on_exec(fd as i32) {
-                return ProcessError::io(format!("passing on descriptor {fd}"))(e);
-            }
-        }
+    /// The environment, NAME=value each.
+    pub fn env(&self) -> Vec<String> {
+        self.env.iter().map(|e| e.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Becomes the program; after `leave_descriptors`.
+    pub fn exec(&self) -> ProcessError {
         let error = wharf_sys::exec::execve(&self.path, &self.args, &self.env);
         let path = self.path.to_string_lossy().into_owned();
         let text = Errno::from_io_error(&error).map_or_else(|| error.to_string(), lookup::text);
         ProcessError::Refused(format!("exec {path}: {text}"))
     }
+}
+
+/// Has every descriptor but the standard streams and the `preserve` next ones closed by the exec that follows
+/// (CVE-2016-9962, CVE-2024-21626). Before the last filter is loaded, which need not allow this.
+pub fn leave_descriptors(preserve: u32) -> Result<(), ProcessError> {
+    wharf_sys::fds::cloexec_from(3 + preserve).map_err(ProcessError::io("closing descriptors"))?;
+    for fd in 3..3 + preserve {
+        wharf_sys::fds::keep_on_exec(fd as i32)
+            .map_err(ProcessError::io(format!("passing on descriptor {fd}")))?;
+    }
+    Ok(())
 }

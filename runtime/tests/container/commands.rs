@@ -15,7 +15,9 @@ fn root_events_come_each_interval_and_end_with_the_container() {
         b.runw().args(["events", "--interval", "20ms", &b.id]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
     for _ in 0..3 {
-        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.starts_with(&format!("{{\"type\":\"stats\",\"id\":\"{}\",\"data\":", b.id)), "{line}");
+        let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!(b.id)));
         assert!(event["data"]["pids"]["current"].as_u64() >= Some(1), "{event}");
         assert!(event["data"]["intel_rdt"].is_object() && event["data"]["memory"].is_object(), "{event}");
@@ -102,7 +104,7 @@ fn root_exec_takes_cgroups_by_controller() {
     };
     exec(&["a", "b"]).fails_with("missing <controller>: prefix");
     exec(&[":a"]).fails_with("empty <controller> prefix");
-    exec(&["nothing:a"]).fails_with("names no controller");
+    exec(&["nothing:a"]).fails_with("unknown controller");
     let Some(pids) = b.cgroups().into_iter().find(|d| d.to_string_lossy().contains("/pids/")) else { return };
     std::fs::create_dir(pids.join("sub")).unwrap();
     exec(&["pids:sub", "pids:sub"]).fails_with("specified multiple times");

@@ -113,8 +113,8 @@ fn root_exec_runs_in_a_cgroup_below_the_containers() {
     let b = Bundle::new("sleep 1000");
     b.run_detached();
     let below = |b: &Bundle| b.cgroups().iter().map(|d| d.join("below")).collect::<Vec<_>>();
-    b.call(&["exec", "--cgroup", "below", &b.id, "true"]).fails_with("does not exist");
-    b.call(&["exec", "--cgroup", "../..", &b.id, "true"]).fails_with("leaves the container's cgroup");
+    b.call(&["exec", "--cgroup", "below", &b.id, "true"]).fails_with("adding pid to");
+    b.call(&["exec", "--cgroup", "../..", &b.id, "true"]).fails_with("bad sub cgroup path");
     for dir in below(&b) {
         std::fs::create_dir(&dir).unwrap();
         // a new v1 cpuset is empty, and takes nobody until it has what its parent has

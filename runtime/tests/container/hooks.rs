@@ -35,6 +35,20 @@ fn root_hooks_run_in_their_order_with_the_state() {
 }
 
 #[test]
+fn root_a_start_container_hook_without_an_environment_has_that_of_the_process() {
+    for (env, expected) in [(None, "one\n"), (Some(json!(["OTHER=1"])), "\n")] {
+        let mut b = Bundle::new("cat /tmp/seen");
+        b.config["process"]["env"] = json!(["PATH=/bin", "ONE=one"]);
+        let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo $ONE > /tmp/seen"]});
+        if let Some(env) = env {
+            hook["env"] = env;
+        }
+        b.config["hooks"]["startContainer"] = json!([hook]);
+        assert_eq!(b.run().ok(), expected);
+    }
+}
+
+#[test]
 fn root_a_failing_hook_ends_the_creation_and_leaves_nothing() {
     for kind in ["prestart", "createRuntime", "createContainer"] {
         let mut b = Bundle::new("true");

@@ -36,6 +36,15 @@ fn root_ambient_capabilities_reach_a_user() {
 }
 
 #[test]
+fn root_an_empty_home_is_the_users() {
+    let mut b = Bundle::new("echo $HOME; env | grep -c ^HOME=");
+    std::fs::write(b.rootfs().join("etc/passwd"), "u:x:1000:1000::/home/u:/bin/sh\n").unwrap();
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    b.config["process"]["env"] = json!(["PATH=/bin", "HOME=/x", "HOME="]);
+    assert_eq!(b.run().ok(), "/home/u\n1\n");
+}
+
+#[test]
 fn root_limits_and_scores_are_set() {
     let mut b = Bundle::new("ulimit -n; ulimit -Hn; ulimit -c; cat /proc/self/oom_score_adj");
     b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});

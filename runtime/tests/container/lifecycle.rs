@@ -96,6 +96,7 @@ fn root_signals_reach_the_foreground_process() {
 #[test]
 fn root_list_and_ps_show_what_runs() {
     let b = Bundle::new("sleep 1000");
+    std::fs::create_dir_all(b.state_root()).unwrap();
     assert_eq!(b.call(&["list", "--format", "json"]).ok(), "null\n");
     b.run_detached();
     let list: serde_json::Value = serde_json::from_str(&b.call(&["list", "--format", "json"]).ok()).unwrap();
@@ -106,6 +107,19 @@ fn root_list_and_ps_show_what_runs() {
     let pids: Vec<i64> = serde_json::from_str(&b.call(&["ps", "--format", "json", &b.id]).ok()).unwrap();
     assert!(pids.contains(&b.state()["pid"].as_i64().unwrap()));
     assert!(b.call(&["ps", &b.id]).ok().contains("sleep 1000"));
+}
+
+#[test]
+fn root_a_root_directory_that_is_named_has_to_exist_to_be_listed() {
+    let b = Bundle::new("true");
+    let missing = b.path().join("missing");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_runw"))
+        .args(["--root", &missing.to_string_lossy(), "list"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("opening "));
+    assert!(!missing.exists());
 }
 
 #[test]

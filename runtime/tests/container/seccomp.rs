@@ -22,6 +22,20 @@ fn root_a_filter_applies_to_the_program() {
 }
 
 #[test]
+fn root_a_late_filter_need_not_allow_what_the_runtime_does() {
+    let mut b = Bundle::new("echo done");
+    b.config["process"]["noNewPrivileges"] = true.into();
+    b.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["close_range", "prlimit64", "setrlimit"], "action": "SCMP_ACT_ERRNO"}]
+    });
+    assert_eq!(b.run().ok(), "done\n");
+    b.config["process"]["args"] = json!(["sleep", "1000"]);
+    b.run_detached();
+    assert_eq!(b.exec(&["echo", "done"]).ok(), "done\n");
+}
+
+#[test]
 fn root_a_filter_applies_to_execs() {
     let mut b = forbids_mkdir(true);
     b.config["process"]["args"] = json!(["sleep", "1000"]);

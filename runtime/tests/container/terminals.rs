@@ -1,4 +1,4 @@
-use crate::bundle::{Bundle, PATIENCE};
+use crate::bundle::{Bundle, PATIENCE, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
@@ -86,7 +86,42 @@ fn root_a_foreground_run_serves_its_terminal() {
     b.config["process"]["terminal"] = true.into();
     let ended = b.run();
     assert_eq!(ended.code, 4, "{}", ended.err);
-    assert_eq!(ended.out.replace('\r', ""), "/dev/pts/0\nerror\n");
+    assert_eq!(ended.out, "/dev/pts/0\nerror\n");
+}
+
+#[test]
+fn root_create_run_and_exec_send_a_pidfd() {
+    let b = Bundle::new("sleep 1000");
+    b.write_config();
+    let path = b.path().join("pidfd.sock");
+    let kill = |pidfd: &OwnedFd| wharf_sys::pidfd::send_signal(pidfd, 9).unwrap();
+    let name = path.to_string_lossy();
+    let send = |command: &[&str]| {
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        receiver(listener, || drop(b.call(command).ok()))
+    };
+    let (init, word) = send(&["create", "--pidfd-socket", &name, &b.id]);
+    assert_eq!(word, b"standard");
+    kill(&init);
+    wait_until("the end of init", || b.state()["status"] == "stopped");
+    b.call(&["delete", &b.id]).ok();
+
+    let (init, word) = send(&["run", "--detach", "--pidfd-socket", &name, &b.id]);
+    assert_eq!(word, b"standard");
+    let file = b.path().join("exec.pid").to_string_lossy().into_owned();
+    let (process, word) =
+        send(&["exec", "--detach", "--pid-file", &file, "--pidfd-socket", &name, &b.id, "sleep", "999"]);
+    assert_eq!(word, b"setns");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    kill(&process);
+    wait_until("the end of the process", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "))
+    });
+    assert_eq!(b.state()["status"], "running");
+    kill(&init);
+    wait_until("the end of init", || b.state()["status"] == "stopped");
+    b.call(&["delete", &b.id]).ok();
 }
 
 #[test]

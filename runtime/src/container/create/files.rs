@@ -1,5 +1,6 @@
 //! The files of a container that others wait at or look for.
 
+use crate::console;
 use crate::container::ContainerError;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -24,4 +25,19 @@ pub fn write_pid_file(path: &Path, pid: i32) -> std::io::Result<()> {
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&new, pid.to_string())?;
     std::fs::rename(&new, path)
+}
+
+/// Connects to the socket of `--pidfd-socket`, if there is one.
+pub fn pidfd_receiver(path: Option<&Path>) -> Result<Option<OwnedFd>, ContainerError> {
+    let Some(path) = path else { return Ok(None) };
+    let socket = console::connect_path(path)
+        .map_err(ContainerError::act(format!("connecting to pidfd socket {}", path.display())))?;
+    Ok(Some(socket))
+}
+
+/// Sends it the pidfd with the word that runc sends.
+pub fn send_pidfd(socket: Option<&OwnedFd>, pidfd: &OwnedFd, word: &str) -> Result<(), ContainerError> {
+    let Some(socket) = socket else { return Ok(()) };
+    console::send_fd(socket, pidfd, word.as_bytes())
+        .map_err(ContainerError::act("sending the pidfd to the pidfd socket"))
 }
