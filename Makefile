@@ -9,7 +9,7 @@ STATIC  := -C target-feature=+crt-static -C relocation-model=static
 SMALL   := target/$(HOST)/small
 export WHARF_BIN_DIR := $(CURDIR)/$(BIN)
 
-.PHONY: run stop build test check interop bench promise test-vm clean setup setup-test help
+.PHONY: run stop build test check interop bench promise test-vm fuzz-smoke clean setup setup-test help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -47,6 +47,8 @@ promise: setup-test build
 check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -p wharf-fuzz-entries --all-targets -- -D warnings
 	cargo test --locked -q -p wharf-integration-tests --test architecture
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
@@ -58,6 +60,10 @@ bench: setup-test build
 test-vm: build
 	@packaging/setup vm
 	VM_REPORT=docs/test-vm.md integration-tests/vm/run
+
+## make fuzz-smoke   mutated input for every parser of foreign data, SECONDS (20) a target; no nightly compiler needed
+fuzz-smoke:
+	cargo run --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -p wharf-fuzz-entries --bin fuzz-smoke -- --seconds $(or $(SECONDS),20) --seed $(or $(SEED),1)
 
 setup:
 	@packaging/setup build

@@ -25,7 +25,7 @@ pub fn tar_headers(data: &[u8]) -> u64 {
 }
 
 fn entries(reader: &mut TarReader<&[u8]>, most: u64) -> Result<usize, TarError> {
-    let mut seen = 0;
+    let mut seen = 0_usize;
     while let Some(entry) = reader.next_entry()? {
         for name in [&entry.path, &entry.link] {
             assert!(name.len() <= MAX_NAME && !name.contains(&0), "{entry:?}");
@@ -33,7 +33,7 @@ fn entries(reader: &mut TarReader<&[u8]>, most: u64) -> Result<usize, TarError> 
         assert!(entry.uid != u32::MAX && entry.gid != u32::MAX && entry.mode <= 0o7777, "{entry:?}");
         assert!(entry.mtime.1 < 1_000_000_000, "{entry:?}");
         // every other entry is passed over unread
-        if seen % 2 == 0 {
+        if seen.is_multiple_of(2) {
             let read = std::io::copy(&mut reader.by_ref().take(most + 1), &mut std::io::sink()).unwrap_or(0);
             assert!(read <= most, "{read} bytes of {most}");
         }
@@ -60,7 +60,7 @@ pub fn tar_apply(data: &[u8]) -> u64 {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let target = open(&target, flags, Mode::empty()).expect("the target");
     let whiteouts =
-        if data.len() % 2 == 0 { Whiteouts::Remove } else { Whiteouts::Overlay { userxattr: true } };
+        if data.len().is_multiple_of(2) { Whiteouts::Remove } else { Whiteouts::Overlay { userxattr: true } };
     let applied = apply(data, target.as_fd(), &[], whiteouts, Algorithm::Sha256, LIMITS);
     if let Ok(applied) = &applied {
         assert_eq!(applied.compressed.1, data.len() as u64, "{applied:?}");
