@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use super::rng::Rng;
 
+/// Bytes that one repetition may add.
+const MAX_REPEATED: usize = 32 << 10;
 const NUMBERS: [i64; 14] = [
     0,
     1,
@@ -65,7 +67,10 @@ pub fn change(value: &mut Value, dictionary: &[String], rng: &mut Rng) {
             match rng.below(10) {
                 0 => drop(list.remove(at)),
                 1 => list.push(list[at].clone()),
-                2 => (0..rng.below(300)).for_each(|_| list.push(list[at].clone())),
+                2 => {
+                    let most = MAX_REPEATED / list[at].to_string().len().max(1);
+                    (0..rng.below(300.min(most))).for_each(|_| list.push(list[at].clone()));
+                }
                 _ => change(&mut list[at], dictionary, rng),
             }
         }
@@ -98,7 +103,7 @@ fn string(old: &str, dictionary: &[String], rng: &mut Rng) -> String {
             let half: String = old.chars().take(rng.below(old.len() + 1)).collect();
             half + word
         }
-        3 => old.repeat(1 + rng.below(40)),
+        3 => old.repeat(1 + rng.below(40.min(MAX_REPEATED / old.len().max(1)))),
         _ => word.to_owned(),
     }
 }

@@ -42,12 +42,21 @@ impl Mutator {
     pub fn mutate(&self, old: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
         let changes = 1 << rng.below(4);
         // some of the JSON is broken as text
-        if self.form == Form::Json && rng.below(8) != 0 {
-            if let Ok(mut value) = serde_json::from_slice::<Value>(old) {
-                (0..changes).for_each(|_| json::change(&mut value, &self.dictionary, rng));
-                if let Ok(text) = serde_json::to_vec(&value) {
-                    return text;
+        if self.form == Form::Json
+            && rng.below(8) != 0
+            && let Ok(mut value) = serde_json::from_slice::<Value>(old)
+        {
+            let mut text = None;
+            for _ in 0..changes {
+                json::change(&mut value, &self.dictionary, rng);
+                // a repetition of repetitions would grow without bound
+                match serde_json::to_vec(&value) {
+                    Ok(changed) if changed.len() <= MAX_INPUT => text = Some(changed),
+                    _ => break,
                 }
+            }
+            if let Some(text) = text {
+                return text;
             }
         }
         let mut out = old.to_vec();

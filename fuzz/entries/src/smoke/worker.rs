@@ -23,6 +23,8 @@ const MAX_MEMORY: u64 = 512 << 20;
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// Inputs that are kept because something new became of them.
 const MAX_KEPT: usize = 4096;
+/// Bytes of one of them, so that all of them take an eighth of the memory at most.
+const MAX_KEPT_INPUT: usize = 16 << 10;
 /// The process's exit status when an input takes too long.
 const TOO_LONG: i32 = 124;
 
@@ -93,7 +95,7 @@ impl Loop<'_> {
         while begin.elapsed() < time {
             let (old, other) = (rng.below(kept.len()), rng.below(kept.len()));
             let input = mutator.mutate(&kept[old], &kept[other], &mut rng);
-            if self.one(&input, begin, started)? && kept.len() < MAX_KEPT {
+            if self.one(&input, begin, started)? && kept.len() < MAX_KEPT && input.len() <= MAX_KEPT_INPUT {
                 kept.push(input);
             }
         }
