@@ -77,6 +77,17 @@ impl Lifecycle {
         self.daemon.as_mut().is_none_or(|daemon| daemon.try_wait().expect("wait").is_some())
     }
 
+    fn dies_soon(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_millis(300);
+        while !self.has_died() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+
     /// Runs ctr; `None` if the daemon died meanwhile.
     fn ctr(&mut self, arguments: &[&str]) -> Option<Output> {
         let mut command = Command::new("ctr");
@@ -88,7 +99,10 @@ impl Lifecycle {
             let ended = ctr.try_wait().expect("wait").is_some();
             let died = self.has_died();
             if ended && !died {
-                return Some(ctr.wait_with_output().expect("output"));
+                let output = ctr.wait_with_output().expect("output");
+                // a client may see the connection break before the daemon's end can be waited for
+                let is_cut = !output.status.success() && self.dies_soon();
+                return (!is_cut).then_some(output);
             }
             if died || Instant::now() > deadline {
                 let _ = ctr.kill();

@@ -16,6 +16,8 @@ const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
 const MAX_NAME: usize = 255;
+/// Bytes of a host name (RFC 1035, section 2.3.4) with `:65535`.
+const MAX_HOST: usize = 255 + 6;
 
 /// Why a text is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +81,8 @@ impl ImageReference {
             Some(_) => return Err(ReferenceError::Format),
             None => (rest, None),
         };
-        if !is_domain(domain) || !is_path(path) {
+        // a host name's bound and a port's: with a tag added the whole stays below the bound above
+        if !is_domain(domain) || domain.len() > MAX_HOST || !is_path(path) {
             return Err(ReferenceError::Format);
         }
         if path.len() > MAX_NAME {

@@ -80,7 +80,7 @@ async fn server_says_what_it_is_and_remembers_who() {
     let filters = vec!["type==io.containerd.snapshotter.v1".to_owned(), "id==tasks".to_owned()];
     let found = introspection.plugins(PluginsRequest { filters }).await.expect("plugins").into_inner();
     let names: Vec<_> = found.plugins.iter().map(|plugin| plugin.id.as_str()).collect();
-    assert_eq!(names, ["overlayfs", "tasks"]);
+    assert_eq!(names, ["overlayfs", "native", "tasks"]);
     drop((stop, introspection));
     let again = loop {
         // the lock on the root folder is free once the first server has ended

@@ -169,7 +169,14 @@ pub fn create(
                 "container's cgroup is not empty: {others} process(es) found"
             )));
         }
-        undo.cgroup_may_exist(container.record.cgroup.clone());
+        // init would stop in it for ever, and with it whoever waits for init
+        let is_frozen = matches!(cgroup.frozen(), Ok(true));
+        if !(is_frozen && cgroup.existed()) {
+            undo.cgroup_may_exist(container.record.cgroup.clone());
+        }
+        if is_frozen {
+            return Err(ContainerError::Refused("container's cgroup unexpectedly frozen".to_owned()));
+        }
         // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
         if !(options.forgives_cgroups && rootless::is_unprivileged()) {
             cgroup.apply_devices(&device_rules(&plan))?;

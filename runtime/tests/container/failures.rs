@@ -2,6 +2,7 @@
 
 use crate::bundle::{Bundle, wait_until};
 use serde_json::json;
+use std::path::Path;
 use std::process::Stdio;
 
 #[track_caller]
@@ -200,4 +201,29 @@ fn root_an_init_killed_at_any_moment_of_create_leaves_nothing() {
         b.assert_nothing_left();
     }
     assert!(failed > 0, "init was never killed in time");
+}
+
+#[test]
+fn root_a_frozen_cgroup_is_refused_and_left_alone() {
+    let b = Bundle::new("true");
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let (folder, file, words) = if unified {
+        ("/sys/fs/cgroup", "cgroup.freeze", ["1", "0"])
+    } else {
+        ("/sys/fs/cgroup/freezer", "freezer.state", ["FROZEN", "THAWED"])
+    };
+    let cgroup = Path::new(folder).join(format!("runw-test-{}", b.id));
+    std::fs::create_dir(&cgroup).unwrap();
+    std::fs::write(cgroup.join(file), words[0]).unwrap();
+    b.write_config();
+    let ended = b.call(&["create", &b.id]);
+    let is_left = cgroup.exists();
+    if is_left {
+        std::fs::write(cgroup.join(file), words[1]).unwrap();
+        std::fs::remove_dir(&cgroup).unwrap();
+    }
+    ended.fails_with("container's cgroup unexpectedly frozen");
+    // on version 1 the other controllers' directories are new
+    assert!(is_left || !unified);
+    b.assert_nothing_left();
 }

@@ -101,6 +101,12 @@ fn raw_references_are_taken_as_they_are() {
     assert_eq!(parse("http://x/y").unwrap_err(), RawReferenceError::Invalid);
 }
 
+#[test]
+fn a_host_longer_than_any_name_is_refused() {
+    let host = vec!["a".repeat(60); 5].join(".");
+    assert_eq!(ImageReference::parse(&format!("{host}/x")).unwrap_err(), ReferenceError::Format);
+}
+
 proptest! {
     #[test]
     fn anything_at_all_never_panics_and_round_trips(text in "\\PC{0,80}") {
