@@ -121,6 +121,9 @@ async fn import(setup: &Setup, namespace: &str, archive: &[u8], to: ImageStore) 
                 return;
             }
         }
+        // letting go of the answers cancels the stream, and with it what has not been transmitted yet
+        drop(pieces);
+        while let Ok(Some(_)) = updates.message().await {}
     };
     let from = ImageImportStream { stream: "import".to_owned(), ..Default::default() };
     let receiving = setup.daemon.transfer(namespace, ("ImageImportStream", from), ("ImageStore", to));
