@@ -8,6 +8,7 @@ mod exec;
 mod features;
 mod list;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod state;
@@ -18,6 +19,7 @@ use crate::state::StateRoot;
 use crate::{log, self_exe};
 use args::{Arguments, Command, LogFormat};
 use clap::Parser;
+use wharf_sys::protected_start::COMMANDS;
 
 /// A command that failed.
 #[derive(Debug)]
@@ -48,14 +50,12 @@ fn prefixed(command: &str, code: i32) -> impl FnOnce(ContainerError) -> Failure 
     move |e| Failure { message: format!("{command} failed: {e}"), code }
 }
 
-/// The commands that enter a container's namespaces. (An argument of that name to another command costs an exec.)
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
-
 /// Runs the program; returns its exit code.
 pub fn main() -> i32 {
+    // the commands that enter a container's namespaces (an argument of that name to another command costs an exec),
     // before the parse, which is half of what a start costs, and would be done again after the exec; what fails here
     // fails again in `isolate`, where it can be reported
-    if std::env::args_os().skip(1).any(|a| ENTERING.iter().any(|command| a == *command)) {
+    if std::env::args_os().skip(1).any(|a| COMMANDS.iter().any(|command| a == *command)) {
         let _ = self_exe::protect();
     }
     let arguments = match Arguments::try_parse() {
@@ -113,6 +113,10 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Features => features::features(),
         Command::Update(args) => update::update(&root, args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&root, *args),
+        Command::Restore(args) => {
+            isolate()?;
+            restore::restore(&root, &global, *args)
+        }
         Command::Events(args) => events::events(&root, args),
     }
 }

@@ -6,6 +6,7 @@ pub mod delete;
 pub mod exec;
 pub mod kill;
 pub mod pause;
+pub mod restore;
 pub mod start;
 pub mod status;
 

@@ -80,6 +80,8 @@ pub enum Command {
     Update(std::boxed::Box<UpdateArgs>),
     /// Save a running container's processes to files through CRIU
     Checkpoint(std::boxed::Box<CheckpointArgs>),
+    /// Make a container of what a checkpoint has saved
+    Restore(std::boxed::Box<RestoreArgs>),
     /// Show statistics and out-of-memory events of a container
     Events(EventsArgs),
 }
@@ -287,6 +289,65 @@ pub struct CheckpointArgs {
     /// A namespace whose contents are not saved: network
     #[arg(long)]
     pub empty_ns: Vec<String>,
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Unix socket to send the master of the terminal to
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// Directory with CRIU's images (default: checkpoint)
+    #[arg(long)]
+    pub image_path: Option<PathBuf>,
+    /// Directory for CRIU's work files and log (default: that of the images)
+    #[arg(long)]
+    pub work_path: Option<PathBuf>,
+    /// Restore open TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Allow unix sockets to the outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Allow a session and terminal from outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Handle file locks
+    #[arg(long)]
+    pub file_locks: bool,
+    /// soft, full, strict or ignore
+    #[arg(long)]
+    pub manage_cgroups_mode: Option<String>,
+    /// Directory that holds config.json (default: the current one)
+    #[arg(short, long)]
+    pub bundle: Option<PathBuf>,
+    /// Leave the container running and return
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File to write the pid of the container's process to
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Taken for compatibility: runw never makes itself a subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// Taken for compatibility: CRIU chooses
+    #[arg(long, hide = true)]
+    pub no_pivot: bool,
+    /// A namespace whose contents are not restored: network
+    #[arg(long)]
+    pub empty_ns: Vec<String>,
+    /// Drop pages from the images as they are restored
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Fetch memory pages when they are used
+    #[arg(long)]
+    pub lazy_pages: bool,
+    /// Security profile for the processes, TYPE:NAME
+    #[arg(long)]
+    pub lsm_profile: Option<String>,
+    /// Security context for the mounts
+    #[arg(long)]
+    pub lsm_mount_context: Option<String>,
     pub id: String,
 }
 

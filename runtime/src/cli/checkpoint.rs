@@ -7,7 +7,11 @@ use crate::container::delete::destroy;
 use crate::container::status::Container;
 use crate::state::StateRoot;
 
+/// Where the images are unless a flag says.
+pub const IMAGES: &str = "checkpoint";
+
 pub fn checkpoint(root: &StateRoot, args: CheckpointArgs) -> Outcome {
+    warn_rootless();
     let container = Container::load(root, &args.id)?;
     let options = options(&args)?;
     save(&container, &options)?;
@@ -18,17 +22,8 @@ pub fn checkpoint(root: &StateRoot, args: CheckpointArgs) -> Outcome {
 }
 
 fn options(args: &CheckpointArgs) -> Result<Options, Failure> {
-    let cgroups_mode = match args.manage_cgroups_mode.as_deref().unwrap_or_default() {
-        "ignore" => 0,
-        "soft" => 3,
-        "full" => 4,
-        "strict" => 5,
-        "" => 6,
-        _ => return Err(Failure::new("invalid manage-cgroups-mode value")),
-    };
-    if let Some(other) = args.empty_ns.iter().find(|ns| *ns != "network") {
-        return Err(Failure::new(format!("namespace {other:?} is not supported")));
-    }
+    let cgroups_mode = cgroups_mode(args.manage_cgroups_mode.as_deref())?;
+    check_empty_namespaces(&args.empty_ns)?;
     let page_server = match &args.page_server {
         None => None,
         Some(text) => {
@@ -46,7 +41,7 @@ fn options(args: &CheckpointArgs) -> Result<Options, Failure> {
         return Err(Failure::new(format!("invalid --status-fd argument {fd}: not open")));
     }
     Ok(Options {
-        images: args.image_path.clone().unwrap_or_else(|| "checkpoint".into()),
+        images: args.image_path.clone().unwrap_or_else(|| IMAGES.into()),
         work: args.work_path.clone(),
         parent: args.parent_path.clone(),
         pre_dump: args.pre_dump,
@@ -63,4 +58,31 @@ fn options(args: &CheckpointArgs) -> Result<Options, Failure> {
         auto_dedup: args.auto_dedup,
         cgroups_mode,
     })
+}
+
+/// The number that CRIU has for a mode (enum criu_cg_mode).
+pub fn cgroups_mode(flag: Option<&str>) -> Result<u64, Failure> {
+    match flag.unwrap_or_default() {
+        "ignore" => Ok(0),
+        "soft" => Ok(3),
+        "full" => Ok(4),
+        "strict" => Ok(5),
+        "" => Ok(6),
+        _ => Err(Failure::new("invalid manage-cgroups-mode value")),
+    }
+}
+
+/// Only that of the network can be left empty, and always is.
+pub fn check_empty_namespaces(flags: &[String]) -> Result<(), Failure> {
+    match flags.iter().find(|ns| *ns != "network") {
+        Some(other) => Err(Failure::new(format!("namespace {other:?} is not supported"))),
+        None => Ok(()),
+    }
+}
+
+/// CRIU needs the host's root.
+pub fn warn_rootless() {
+    if crate::rootless::is_unprivileged() {
+        crate::log::warn("runw checkpoint is untested with rootless containers");
+    }
 }

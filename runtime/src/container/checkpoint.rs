@@ -1,12 +1,15 @@
 //! Saving a container's processes to files through CRIU. Happens only when it is asked for by name, and takes no option
 //! from annotations, which an image can have a say in: no configuration file of CRIU's is read for a container.
 
+pub mod external;
+
 use super::ContainerError;
 use super::exec::saved_spec;
 use super::status::{Container, Status};
-use crate::criu::{self, Message};
+use crate::criu::{self, Feature, Message, Notice, Streams, Version, Worker};
 use crate::log;
 use crate::rootfs::resolve::Root;
+use external::External;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use std::os::fd::AsRawFd;
@@ -14,8 +17,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 const LOG: &str = "dump.log";
-const DESCRIPTORS: &str = "descriptors.json";
-const NEW_NETWORK: u64 = 0x4000_0000;
+/// In the directory of the images: what the standard streams were.
+pub const DESCRIPTORS: &str = "descriptors.json";
+pub const NEW_NETWORK: u64 = 0x4000_0000;
+/// The oldest CRIU that has the requests made here; that takes external pid namespaces and tells that pages are served
+/// by a stop; that freezes by version 2's freezer.
+pub const OLDEST: u32 = 30_000;
+pub const EXTERNAL_NAMESPACES: u32 = 31_500;
+const STATUS_READY: u32 = 31_500;
+const UNIFIED_FREEZER: u32 = 31_400;
 /// How many lines of CRIU's log that tell of an error are repeated, and how much of it is looked at.
 const MAX_LINES: usize = 20;
 const MAX_LOG: u64 = 8 << 20;
@@ -52,6 +62,8 @@ pub fn checkpoint(container: &Container, options: &Options) -> Result<(), Contai
             status.as_str()
         )));
     }
+    let version = criu::version()?;
+    version.at_least(OLDEST)?;
     let images = open_dir(&options.images)?;
     if let Some(parent) = &options.parent {
         if parent.is_absolute() {
@@ -67,32 +79,47 @@ pub fn checkpoint(container: &Container, options: &Options) -> Result<(), Contai
     }
     let work = options.work.as_deref().map(open_dir).transpose()?;
     let spec = saved_spec(container)?;
-    let mut message = flags(container, options);
+    let mut message = flags(container, options, version);
     message.number(1, images.as_raw_fd() as u64);
     if let Some(work) = &work {
         message.number(17, work.as_raw_fd() as u64);
     }
-    namespaces(&spec, &mut message)?;
-    if !options.pre_dump {
+    namespaces(&spec, version, &mut message)?;
+    if options.pre_dump {
+        criu::require(Feature::MemTrack)?;
+    } else {
         mounts(container, &spec, &mut message)?;
         descriptors(container, &options.images)?;
     }
+    if options.lazy_pages {
+        criu::require(Feature::LazyPages)?;
+    }
     let kind = if options.pre_dump { criu::PRE_DUMP } else { criu::DUMP };
-    criu::serve(kind, &message).map_err(|e| {
+    let mut status = options.status_fd;
+    let stopped = |notice: Notice| {
+        if notice.script == "status-ready"
+            && let Some(fd) = status.take()
+            && let Err(e) = std::fs::write(format!("/proc/self/fd/{fd}"), [0])
+        {
+            log::warn(&format!("telling --status-fd {fd} that pages are served: {e}"));
+        }
+        Ok(())
+    };
+    let worker = Worker::start(Streams::None, Vec::new())?;
+    worker.run(kind, &message, stopped).inspect_err(|_: &ContainerError| {
         quote(&options.work.as_ref().unwrap_or(&options.images).join(LOG));
-        ContainerError::Criu(e)
     })
 }
 
 /// A directory for images or logs, made if it is missing.
-fn open_dir(path: &Path) -> Result<std::fs::File, ContainerError> {
+pub fn open_dir(path: &Path) -> Result<std::fs::File, ContainerError> {
     let failed = || ContainerError::act(format!("opening {}", path.display()));
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed())?;
     std::fs::File::open(path).map_err(failed())
 }
 
 /// Fields of criu_opts.
-fn flags(container: &Container, options: &Options) -> Message {
+fn flags(container: &Container, options: &Options, version: Version) -> Message {
     let mut m = Message::default();
     m.number(2, container.pid() as u64)
         .number(9, 4)
@@ -113,7 +140,9 @@ fn flags(container: &Container, options: &Options) -> Message {
         .flag(50, true)
         .flag(16, options.auto_dedup)
         .flag(48, options.lazy_pages);
-    if let Some(fd) = options.status_fd {
+    if let Some(fd) = options.status_fd
+        && version < Version(STATUS_READY)
+    {
         m.number(49, fd as u64);
     }
     if let Some((address, port)) = &options.page_server {
@@ -123,14 +152,15 @@ fn flags(container: &Container, options: &Options) -> Message {
         m.text(14, &parent.to_string_lossy()).flag(15, true);
     }
     let cgroup = &container.record.cgroup.0;
-    if let Some(freezer) = cgroup.get("freezer").or_else(|| cgroup.get("").filter(|_| cgroup.len() == 1)) {
+    let unified = cgroup.get("").filter(|_| cgroup.len() == 1 && version >= Version(UNIFIED_FREEZER));
+    if let Some(freezer) = cgroup.get("freezer").or(unified) {
         m.text(44, &freezer.to_string_lossy());
     }
     m
 }
 
 /// Network and pid namespaces that others made are not saved, but named for the restore.
-fn namespaces(spec: &Spec, message: &mut Message) -> Result<(), ContainerError> {
+fn namespaces(spec: &Spec, version: Version, message: &mut Message) -> Result<(), ContainerError> {
     for ns in spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()) {
         let (kind, key) = match ns.typ() {
             LinuxNamespaceType::Network => ("net", "extRootNetNS"),
@@ -138,6 +168,7 @@ fn namespaces(spec: &Spec, message: &mut Message) -> Result<(), ContainerError> 
             _ => continue,
         };
         if let Some(path) = ns.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
+            version.at_least(EXTERNAL_NAMESPACES)?;
             let inode = std::fs::metadata(path)
                 .map_err(ContainerError::act(format!("looking at {}", path.display())))?
                 .ino();
@@ -149,44 +180,23 @@ fn namespaces(spec: &Spec, message: &mut Message) -> Result<(), ContainerError> 
 
 /// What is mounted from outside the container: bind mounts, cgroups shown as such, and what hides files.
 fn mounts(container: &Container, spec: &Spec, message: &mut Message) -> Result<(), ContainerError> {
-    let external = |message: &mut Message, key: &str, value: &str| {
-        message.message(23, Message::default().text(1, key).text(2, value));
-    };
-    let linux = spec.linux().as_ref();
-    let namespaces = || linux.iter().flat_map(|l| l.namespaces().iter().flatten());
-    let own_cgroups = namespaces().any(|ns| ns.typ() == LinuxNamespaceType::Cgroup);
-    for mount in spec.mounts().iter().flatten() {
-        let target = mount.destination().to_string_lossy();
-        let options = mount.options().iter().flatten();
-        let is_bind =
-            mount.typ().as_deref() == Some("bind") || options.clone().any(|o| o == "bind" || o == "rbind");
-        if is_bind {
-            external(message, &target, &target);
-        } else if mount.typ().as_deref() == Some("cgroup") && !own_cgroups {
-            let mut dirs: std::collections::BTreeMap<_, Vec<&str>> = Default::default();
-            for (controller, dir) in container.record.cgroup.0.iter().filter(|(c, _)| !c.is_empty()) {
-                dirs.entry(dir).or_default().push(controller.strip_prefix("name=").unwrap_or(controller));
-            }
-            for names in dirs.values() {
-                let at = format!("{target}/{}", names.join(","));
-                external(message, &at, &at);
-            }
-        }
-    }
     let path = format!("/proc/{}/root", container.pid());
     let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(ContainerError::act(format!("opening {path}")))?;
     let root = Root::new(root);
+    for External { target, .. } in external::mounts(&root, spec, &container.record)? {
+        external::add(message, &target, &target);
+    }
+    let linux = spec.linux().as_ref();
     for masked in linux.iter().flat_map(|l| l.masked_paths().iter().flatten()) {
         // one that is not there hides nothing; a directory is hidden by a filesystem of its own
-        let file = root.open(Path::new(masked), OFlags::PATH).ok().and_then(|fd| fstat(fd).ok());
+        let file = root.open(Path::new(masked), OFlags::PATH).ok().and_then(|fd| fstat(&fd).ok());
         if file.is_some_and(|s| FileType::from_raw_mode(s.st_mode) != FileType::Directory) {
-            external(message, masked, "/dev/null");
+            external::add(message, masked, external::MASK);
         }
     }
-    for device in linux.iter().flat_map(|l| l.devices().iter().flatten()) {
-        let path = device.path().to_string_lossy();
-        external(message, &path, &path);
+    for device in external::devices(spec) {
+        external::add(message, &device, &device);
     }
     Ok(())
 }
@@ -204,7 +214,7 @@ fn descriptors(container: &Container, images: &Path) -> Result<(), ContainerErro
 }
 
 /// What CRIU's log says of errors, into ours.
-fn quote(path: &Path) {
+pub fn quote(path: &Path) {
     use std::io::{BufRead, BufReader, Read};
     let Ok(file) = std::fs::File::open(path) else { return };
     let lines = BufReader::new(file.take(MAX_LOG)).split(b'\n').map_while(Result::ok);

@@ -3,8 +3,8 @@
 mod birth;
 pub mod files;
 pub mod listener;
-mod undo;
-mod unit;
+pub mod undo;
+pub mod unit;
 mod visit;
 
 use super::status::Container;
@@ -161,22 +161,7 @@ pub fn create(
             if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
         let held = unit::start(&hierarchies, &cgroup_plan, id, &plan, &mut undo)?;
         let cgroup = make_cgroup(&hierarchies, &cgroup_plan, &plan, options)?;
-        container.record.cgroup = cgroup.paths();
-        // undoing and deleting kill all that is in the cgroup: it must be nobody else's
-        let others = unit::others(held.as_ref(), &cgroup)?;
-        if others > 0 {
-            return Err(ContainerError::Refused(format!(
-                "container's cgroup is not empty: {others} process(es) found"
-            )));
-        }
-        // init would stop in it for ever, and with it whoever waits for init
-        let is_frozen = matches!(cgroup.frozen(), Ok(true));
-        if !(is_frozen && cgroup.existed()) {
-            undo.cgroup_may_exist(container.record.cgroup.clone());
-        }
-        if is_frozen {
-            return Err(ContainerError::Refused("container's cgroup unexpectedly frozen".to_owned()));
-        }
+        claim(&cgroup, held.as_ref(), &mut container, &mut undo)?;
         // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
         if !(options.forgives_cgroups && rootless::is_unprivileged()) {
             cgroup.apply_devices(&device_rules(&plan))?;
@@ -329,6 +314,32 @@ fn make_cgroup(
     }
 }
 
+/// Takes a cgroup for the container, unless others have it or nothing could run in it.
+pub fn claim(
+    cgroup: &Cgroup,
+    held: Option<&unit::Held>,
+    container: &mut Container,
+    undo: &mut Undo,
+) -> Result<(), ContainerError> {
+    container.record.cgroup = cgroup.paths();
+    // undoing and deleting kill all that is in the cgroup: it must be nobody else's
+    let others = unit::others(held, cgroup)?;
+    if others > 0 {
+        return Err(ContainerError::Refused(format!(
+            "container's cgroup is not empty: {others} process(es) found"
+        )));
+    }
+    // init would stop in it for ever, and with it whoever waits for init
+    let is_frozen = matches!(cgroup.frozen(), Ok(true));
+    if !(is_frozen && cgroup.existed()) {
+        undo.cgroup_may_exist(container.record.cgroup.clone());
+    }
+    if is_frozen {
+        return Err(ContainerError::Refused("container's cgroup unexpectedly frozen".to_owned()));
+    }
+    Ok(())
+}
+
 fn limits_without_cgroup(error: wharf_cgroups::CgroupError, record: &Record) -> ContainerError {
     match error {
         wharf_cgroups::CgroupError::MissingController { controller, .. } if record.cgroup.0.is_empty() => {
@@ -365,7 +376,7 @@ pub fn oom_score(process: &plan::process::ProcessPlan, pid: i32) -> Result<(), C
 }
 
 /// The rules of config.json, and after them those without which the default devices would not work.
-fn device_rules(plan: &ContainerPlan) -> Vec<oci_spec::runtime::LinuxDeviceCgroup> {
+pub fn device_rules(plan: &ContainerPlan) -> Vec<oci_spec::runtime::LinuxDeviceCgroup> {
     let mut rules = plan.resources.devices().clone().unwrap_or_default();
     rules.extend(wharf_cgroups::devices::default_rules());
     rules
@@ -382,7 +393,7 @@ fn pauses_when_mounted(plan: &ContainerPlan) -> bool {
     has_runtime_hooks(plan) || !plan.net_devices.is_empty()
 }
 
-fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Result<(), ContainerError> {
+pub fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Result<(), ContainerError> {
     let detached = mode == Purpose::Create || options.detach;
     let refuse = |text: &str| Err(ContainerError::Refused(text.to_owned()));
     match (plan.process.terminal, options.console_socket.is_some()) {

@@ -95,7 +95,7 @@ fn one(
 
 /// The targets every later check relies on are never reached through a symlink (CVE-2019-19921, CVE-2023-27561,
 /// CVE-2023-28642): an image's /proc that is a link would take masks and labels elsewhere.
-fn open_target(root: &Root, path: &Path, kind: Target) -> Result<OwnedFd, RootfsError> {
+pub fn open_target(root: &Root, path: &Path, kind: Target) -> Result<OwnedFd, RootfsError> {
     if ["/proc", "/sys", "/dev"].iter().any(|p| path == Path::new(p)) {
         match root.open_without_symlinks(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(_) | Err(rustix::io::Errno::NOENT) => {}

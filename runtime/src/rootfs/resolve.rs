@@ -80,9 +80,27 @@ impl Root {
         }
     }
 
-    /// Walks the path one name at a time, following symlinks inside the root even where they dangle, and makes what is
-    /// missing. Each name is made in a directory that was opened below the root without following a symlink.
+    /// Makes what is missing of the path. Each name is made in a directory that was opened below the root without
+    /// following a symlink.
     fn create(&self, path: &Path, target: Target) -> Result<OwnedFd, RootfsError> {
+        let done = self.walk(path, |parent, here, name, last| {
+            self.make(parent, here, name, if last { target } else { Target::Directory })
+        })?;
+        self.open_without_symlinks(&done, OFlags::PATH).map_err(RootfsError::act("opening", &done))
+    }
+
+    /// Where the path leads, absolute inside the root and free of symlinks. It need not be there.
+    pub fn real(&self, path: &Path) -> Result<PathBuf, RootfsError> {
+        self.walk(path, |_, _, _, _| Ok(()))
+    }
+
+    /// Walks the path one name at a time, following symlinks inside the root even where they dangle. `missing` is told of
+    /// what is not there: its parent, itself, its name, whether it is the last.
+    fn walk(
+        &self,
+        path: &Path,
+        missing: impl Fn(&Path, &Path, &OsString, bool) -> Result<(), RootfsError>,
+    ) -> Result<PathBuf, RootfsError> {
         let mut done = PathBuf::from("/");
         let mut todo: VecDeque<OsString> = names(path);
         let mut links = 0;
@@ -116,14 +134,13 @@ impl Root {
                     }
                 }
                 Err(Errno::NOENT) => {
-                    let last = todo.is_empty();
-                    self.make(&done, &here, &name, if last { target } else { Target::Directory })?;
+                    missing(&done, &here, &name, todo.is_empty())?;
                     done = here;
                 }
                 Err(e) => return Err(RootfsError::act("opening", &here)(e)),
             }
         }
-        self.open_without_symlinks(&done, OFlags::PATH).map_err(RootfsError::act("opening", &done))
+        Ok(done)
     }
 
     fn make(&self, parent: &Path, path: &Path, name: &OsString, target: Target) -> Result<(), RootfsError> {
@@ -199,6 +216,18 @@ mod tests {
         symlink("../run/resolve/stub.conf", dir.path().join("etc/resolv.conf")).unwrap();
         root.ensure(Path::new("/etc/resolv.conf"), Target::File).unwrap();
         assert!(dir.path().join("run/resolve/stub.conf").is_file());
+    }
+
+    #[test]
+    fn a_real_path_has_no_symlinks_and_need_not_be_there() {
+        let (dir, root) = root();
+        std::fs::create_dir_all(dir.path().join("run/lock")).unwrap();
+        symlink("/run", dir.path().join("var")).unwrap();
+        symlink("../../../lock", dir.path().join("run/up")).unwrap();
+        for (path, real) in [("/var/lock/x/y", "/run/lock/x/y"), ("/run/up", "/lock"), ("/", "/")] {
+            assert_eq!(root.real(Path::new(path)).unwrap(), Path::new(real));
+        }
+        assert!(!dir.path().join("run/lock/x").exists());
     }
 
     #[test]
