@@ -1,5 +1,7 @@
 //! User namespaces: writing the mappings of init, and namespaces that only carry a mapping.
 
+pub mod remote;
+
 use crate::rootless;
 use oci_spec::runtime::LinuxIdMapping;
 use std::fmt::Write as _;

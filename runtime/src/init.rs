@@ -11,6 +11,7 @@ use crate::cgroup_mount::CgroupView;
 use crate::console::{self, Pty};
 use crate::handshake::{Channel, Step};
 use crate::hooks;
+use crate::idmap::remote::Asker;
 use crate::plan::ContainerPlan;
 use crate::plan::devices::Device;
 use crate::plan::mounts::MountOp;
@@ -22,7 +23,7 @@ use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
 use crate::rootless;
 use crate::seccomp::Program as Filter;
-use crate::sources::Sources;
+use crate::sources::{self, Sources};
 use namespaces::Entered;
 use rustix::fs::{Mode, OFlags};
 use settle::{keyring, labels, load_last, settle};
@@ -39,6 +40,8 @@ pub struct Init<'a> {
     /// None: the runtime had no right to, and init opens them itself.
     pub sources: Option<Sources>,
     pub devices: Vec<Device>,
+    /// Only where init cannot id-map by itself.
+    pub id_mapper: Option<Asker>,
     pub joins: Vec<Entered>,
     pub cgroup: Option<Joiner>,
     pub cgroup_view: CgroupView,
@@ -146,15 +149,22 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitEr
     let plan = init.plan;
     let mut sources = init.sources.take().ok_or_else(|| InitError("no mounts were opened".into()))?;
     let rootfs = &sources.rootfs.fd;
-    named("mounting the root filesystem", pivot::stack(rootfs))?;
+    named("mounting the root filesystem", pivot::stack(rootfs, &plan.rootfs))?;
     let fd = named("opening the root filesystem", rootfs.try_clone())?;
     let root = Root::new(fd);
-    let late =
-        named("mounting", mount::execute(&root, &plan.mounts, &mut sources.binds, &mut init.cgroup_view))?;
+    let with = mount::Materials {
+        binds: &mut sources.binds,
+        cgroups: &mut init.cgroup_view,
+        id_mapper: init.id_mapper.as_ref(),
+        keep_shared: sources::keep_shared(plan),
+    };
+    let late = named("mounting", mount::execute(&root, &plan.mounts, with))?;
+    init.id_mapper = None;
     channel.send(Step::Mounted, None)?;
     channel.expect(Step::HooksDone)?;
     let state = || init.state.json("creating", rustix::process::getpid().as_raw_nonzero().get());
     if plan.hooks.create_container().is_some() {
+        named("entering the root filesystem", rustix::process::fchdir(&root))?;
         hooks::run("createContainer", plan.hooks.create_container().as_ref(), &state())?;
     }
     if init.no_pivot {

@@ -84,7 +84,7 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         time_offsets: time_offsets(linux)?,
         mounts: mounts::plan(
             spec.mounts().as_deref().unwrap_or_default(),
-            bundle,
+            mounts::Places { bundle, rootfs: &clean_absolute("root.path", &bundle.join(root.path()))? },
             linux.mount_label().as_deref(),
         )?,
         devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,

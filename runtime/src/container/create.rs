@@ -12,9 +12,11 @@ use super::{ContainerError, HookState};
 use crate::cgroup_mount::CgroupView;
 use crate::handshake::{Channel, Script, Step};
 use crate::host::Host;
+use crate::idmap::remote::Mapper;
 use crate::init::{self, Init, namespaces};
 use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
+use crate::sources::Source;
 use crate::state::{Record, StateRoot};
 use crate::{config, console, hooks, idmap, notify, rootless, sources, timestamp};
 use birth::Birth;
@@ -182,6 +184,10 @@ pub fn create(
             seccomp_listener: listener,
         };
         let (mut channel, init_channel) = Channel::pair(script)?;
+        let binds = opened.as_ref().map(|o| o.binds.as_slice()).unwrap_or_default();
+        let (mapper, id_mapper) = idmap::remote::pair(&plan, binds)
+            .map_err(ContainerError::act("making a socket for id-mapped mounts"))?
+            .unzip();
         let joiner = cgroup.joiner()?;
         let into = joiner
             .clone_into()
@@ -201,10 +207,12 @@ pub fn create(
                 if let Some(lock) = lock.take() {
                     lock.leave();
                 }
+                drop(mapper);
                 let init = Init {
                     id,
                     plan: &plan,
                     sources: opened,
+                    id_mapper,
                     devices: all_devices,
                     joins: init_joins,
                     cgroup: Some(joiner),
@@ -228,8 +236,9 @@ pub fn create(
             rootless::close().map_err(ContainerError::act("making the runtime undumpable"))?;
         }
         undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
-        drop(init_channel);
-        let terminal = serve(&plan, &mut container, &cgroup, &mut channel, pid, options)?;
+        drop((init_channel, id_mapper));
+        let mapping = mapper.map(|m| (m, opened.as_ref().map(|o| o.binds.as_slice()).unwrap_or_default()));
+        let terminal = serve(&plan, &mut container, &cgroup, &mut channel, mapping, pid, options)?;
         files::send_pidfd(pidfd_socket.as_ref(), &pidfd, "standard")?;
         unit::let_go(held, &plan)?;
         channel.send(Step::Go, None)?;
@@ -254,6 +263,7 @@ fn serve(
     container: &mut Container,
     cgroup: &Cgroup,
     channel: &mut Channel,
+    mapping: Option<(Mapper, &[Option<Source>])>,
     pid: i32,
     options: &Options,
 ) -> Result<Option<OwnedFd>, ContainerError> {
@@ -273,6 +283,9 @@ fn serve(
     if let Some(rdt) = &plan.rdt {
         let root = Path::new(crate::rdt::ROOT);
         crate::rdt::apply(root, rdt, &container.record.id, pid, container.dir.path())?;
+    }
+    if let Some((mapper, binds)) = mapping {
+        mapper.serve(plan, binds).map_err(ContainerError::act("id-mapping mounts for init"))?;
     }
     channel.expect(Step::Mounted)?;
     crate::net_devices::attach(&plan.net_devices, Path::new(&format!("/proc/{pid}/ns/net")))?;

@@ -31,8 +31,9 @@ impl MountOp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// A host path, absolute.
-    Bind { source: PathBuf, recursive: bool, idmap: Option<IdMap> },
+    /// A host path, absolute. One below the root filesystem is also given by its path `inside` the container: mounts made
+    /// before it belong to it.
+    Bind { source: PathBuf, inside: Option<PathBuf>, recursive: bool, idmap: Option<IdMap> },
     /// A new instance of a filesystem.
     Fs { fstype: String, source: String, params: Vec<Param>, copy_up: bool },
     /// The container's own view of the cgroup hierarchies.
@@ -64,14 +65,39 @@ const PROC_FILES: &[&str] = &[
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Plans all mounts. `bundle` is the base of relative sources.
-pub fn plan(mounts: &[Mount], bundle: &Path, label: Option<&str>) -> Result<Vec<MountOp>, ConfigError> {
-    mounts.iter().enumerate().map(|(i, m)| plan_one(i, m, bundle, label)).collect()
+/// The host's paths that mounts are planned by.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The base of relative sources.
+    pub bundle: &'a Path,
+    /// Absolute.
+    pub rootfs: &'a Path,
 }
 
-fn plan_one(index: usize, mount: &Mount, bundle: &Path, label: Option<&str>) -> Result<MountOp, ConfigError> {
+impl Places<'_> {
+    /// The path inside the container of a host path below its root filesystem. The host's own root is not told apart from
+    /// the container's by paths.
+    fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(self.rootfs).ok()?;
+        (self.rootfs != Path::new("/")).then(|| Path::new("/").join(below))
+    }
+}
+
+/// Plans all mounts.
+pub fn plan(mounts: &[Mount], places: Places<'_>, label: Option<&str>) -> Result<Vec<MountOp>, ConfigError> {
+    mounts.iter().enumerate().map(|(i, m)| plan_one(i, m, places, label)).collect()
+}
+
+fn plan_one(
+    index: usize,
+    mount: &Mount,
+    places: Places<'_>,
+    label: Option<&str>,
+) -> Result<MountOp, ConfigError> {
     let at = format!("mounts[{index}]");
     let target = absolute_target(&at, mount.destination())?;
+    // runc takes a target that is given as a host path below the root filesystem for the one inside
+    let target = places.inside(&target).unwrap_or(target);
     let list = mount.options().as_deref().unwrap_or_default();
     for (n, option) in list.iter().enumerate() {
         if option.contains('\0') {
@@ -80,7 +106,7 @@ fn plan_one(index: usize, mount: &Mount, bundle: &Path, label: Option<&str>) -> 
     }
     let mut options = options::parse(list.iter().map(String::as_str));
     let fstype = mount.typ().clone().unwrap_or_default();
-    let kind = kind_of(&at, mount, &fstype, bundle, &mut options, label)?;
+    let kind = kind_of(&at, mount, &fstype, places, &mut options, label)?;
     below_proc(&at, &target, &kind)?;
     let is_tmpfs = matches!(&kind, MountKind::Fs { fstype, .. } if fstype == "tmpfs");
     let read_only_late = is_tmpfs && options.attrs.set & attr::RDONLY != 0;
@@ -128,7 +154,7 @@ fn kind_of(
     at: &str,
     mount: &Mount,
     fstype: &str,
-    bundle: &Path,
+    places: Places<'_>,
     options: &mut Options,
     label: Option<&str>,
 ) -> Result<MountKind, ConfigError> {
@@ -158,8 +184,11 @@ fn kind_of(
                 format!("{shown:?} does not apply to a bind mount"),
             ));
         }
+        let source = places.bundle.join(source);
+        let lexical = clean_absolute(&format!("{at}.source"), &source)?;
         return Ok(MountKind::Bind {
-            source: bundle.join(source),
+            inside: places.inside(&lexical),
+            source,
             recursive,
             idmap: idmap(at, mount, options)?,
         });

@@ -3,14 +3,16 @@
 use super::resolve::{Root, Target};
 use super::{RootfsError, copyup};
 use crate::cgroup_mount::CgroupView;
+use crate::idmap::remote::Asker;
 use crate::plan::mounts::{MountKind, MountOp};
 use crate::plan::options::{Attrs, Param};
-use crate::sources::Tree;
-use rustix::fs::{Mode, OFlags, fchmod, fstat, fstatfs};
+use crate::sources::{self, Source};
+use rustix::fs::{OFlags, fstat, fstatfs};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use wharf_sys::mount::attr;
@@ -21,17 +23,24 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// A mount that is to become read-only once everything below it is there.
 pub type Late = OwnedFd;
 
+/// What mounts are made of besides their plan.
+#[derive(Debug)]
+pub struct Materials<'a> {
+    /// By index of the operation.
+    pub binds: &'a mut [Option<Source>],
+    pub cgroups: &'a mut CgroupView,
+    /// In a user namespace of its own init may not id-map: the runtime does.
+    pub id_mapper: Option<&'a Asker>,
+    /// Sources keep their ties to the host's mounts.
+    pub keep_shared: bool,
+}
+
 /// Executes the operations in order.
-pub fn execute(
-    root: &Root,
-    ops: &[MountOp],
-    binds: &mut [Option<Tree>],
-    cgroups: &mut CgroupView,
-) -> Result<Vec<Late>, RootfsError> {
+pub fn execute(root: &Root, ops: &[MountOp], mut with: Materials<'_>) -> Result<Vec<Late>, RootfsError> {
     let mut late = Vec::new();
     for (i, op) in ops.iter().enumerate() {
-        let bind = binds.get_mut(i).and_then(Option::take);
-        one(root, op, bind, cgroups, &mut late)
+        let bind = with.binds.get_mut(i).and_then(Option::take);
+        one(root, op, bind, &mut with, &mut late)
             .map_err(|e| RootfsError::Mount { at: op.at.clone(), source: Box::new(e) })?;
     }
     Ok(late)
@@ -49,13 +58,27 @@ pub fn finish(late: Vec<Late>) -> Result<(), RootfsError> {
 fn one(
     root: &Root,
     op: &MountOp,
-    bind: Option<Tree>,
-    cgroups: &mut CgroupView,
+    bind: Option<Source>,
+    with: &mut Materials<'_>,
     late: &mut Vec<Late>,
 ) -> Result<(), RootfsError> {
     match &op.kind {
-        MountKind::Bind { .. } => {
-            let tree = bind.ok_or_else(|| RootfsError::refused(&op.target, "its source was not opened"))?;
+        MountKind::Bind { inside, recursive, idmap, .. } => {
+            let tree = match (bind, inside) {
+                (Some(Source::Tree(tree)), _) => tree,
+                (Some(Source::Inside { users }), Some(path)) => {
+                    let tree = sources::open_inside(root, op, path, *recursive, with.keep_shared)?;
+                    if let (Some(users), Some(map)) = (users, idmap) {
+                        match with.id_mapper {
+                            Some(asker) => asker.map(&tree.fd),
+                            None => sources::id_map(&tree.fd, &users, map.recursive),
+                        }
+                        .map_err(RootfsError::io("id-mapping the mount of", path))?;
+                    }
+                    tree
+                }
+                _ => return Err(RootfsError::refused(&op.target, "its source was not opened")),
+            };
             let kind = if tree.is_dir { Target::Directory } else { Target::File };
             let target = open_target(root, &op.target, kind)?;
             if op.target == Path::new("/proc") {
@@ -67,16 +90,19 @@ fn one(
             attach(&tree.fd, &target, &op.target)
         }
         MountKind::Fs { fstype, source, params, copy_up } => {
+            // a tmpfs takes the mode of the directory it hides, unless there was none or options give one
+            let mode = if fstype == "tmpfs" { existing_mode(root, &op.target)? } else { None };
             let target = open_target(root, &op.target, Target::Directory)?;
-            let mount = new_filesystem(fstype, source, params, op.attrs)?;
-            if fstype == "tmpfs" {
-                if !params.iter().any(|p| matches!(p, Param::Pair(k, _) if k == "mode")) {
-                    let stat = fstat(&target).map_err(RootfsError::act("looking at", &op.target))?;
-                    fchmod_dir(&mount, stat.st_mode, &op.target)?;
+            let params = match mode {
+                None => Cow::Borrowed(params.as_slice()),
+                Some(mode) => {
+                    let own = Param::Pair("mode".to_owned(), format!("{mode:04o}"));
+                    Cow::Owned(std::iter::once(own).chain(params.iter().cloned()).collect())
                 }
-                if *copy_up {
-                    copyup::copy(root, &op.target, &mount)?;
-                }
+            };
+            let mount = new_filesystem(fstype, source, &params, op.attrs)?;
+            if *copy_up && fstype == "tmpfs" {
+                copyup::copy(root, &op.target, &mount)?;
             }
             attach(&mount, &target, &op.target)?;
             propagate(&mount, op)?;
@@ -87,7 +113,7 @@ fn one(
         }
         MountKind::Cgroup => {
             let target = open_target(root, &op.target, Target::Directory)?;
-            cgroups.mount(&target, op, late)
+            with.cgroups.mount(&target, op, late)
         }
         MountKind::Change => change(root, op),
     }
@@ -182,11 +208,16 @@ fn kernel_message(fs: &OwnedFd) -> Option<String> {
     Some(text.trim_end().trim_start_matches("e ").to_owned())
 }
 
-fn fchmod_dir(mount: &OwnedFd, mode: u32, path: &Path) -> Result<(), RootfsError> {
-    // an fsmount descriptor is O_PATH, which fchmod does not take
-    let dir = rustix::fs::openat(mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(RootfsError::act("opening", path))?;
-    fchmod(&dir, Mode::from_raw_mode(mode & 0o7777)).map_err(RootfsError::act("setting the mode of", path))
+/// The mode bits of a mount target, None if it is yet to be made.
+fn existing_mode(root: &Root, path: &Path) -> Result<Option<u32>, RootfsError> {
+    match root.open(path, OFlags::PATH) {
+        Ok(fd) => {
+            let stat = fstat(&fd).map_err(RootfsError::act("looking at", path))?;
+            Ok(Some(stat.st_mode & 0o7777))
+        }
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(e) => Err(RootfsError::act("opening", path)(e)),
+    }
 }
 
 /// Attaches a detached mount onto an open target.

@@ -2,20 +2,38 @@
 
 use super::RootfsError;
 use super::mount::attach;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{chroot, fchdir, pivot_root};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use wharf_sys::mount::{MountChange, Propagation, attr, mount_setattr};
 
-/// Cuts this mount namespace off from the host's and puts the container's tree on top of its root.
+/// Cuts this mount namespace off from the host's and puts the container's tree at its own `path`, where hooks of others
+/// look for it (those of GPUs mount below `<bundle>/rootfs` in this namespace). Where the path leads elsewhere by now, or
+/// the root of a user namespace may not follow it, on top of the root.
 ///
 /// Private, not slave: nothing of the old tree is used again, and taking it down must not reach the host.
-pub fn stack(rootfs: &OwnedFd) -> Result<(), RootfsError> {
+pub fn stack(rootfs: &OwnedFd, path: &Path) -> Result<(), RootfsError> {
     let change =
         MountChange { propagation: Some(Propagation::Private), recursive: true, ..MountChange::default() };
     mount_setattr(CWD, c"/", &change).map_err(RootfsError::io("making private", "/"))?;
+    let own = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    if let Ok(own) = own
+        && same(&own, rootfs, path)?
+    {
+        return attach(rootfs, &own, path);
+    }
+    on_top(rootfs)
+}
+
+fn same(a: &OwnedFd, b: &OwnedFd, path: &Path) -> Result<bool, RootfsError> {
+    let stat = |fd| fstat(fd).map_err(RootfsError::act("looking at", path));
+    let (a, b) = (stat(a)?, stat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+fn on_top(rootfs: impl AsFd) -> Result<(), RootfsError> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(RootfsError::act("opening", "/"))?;
     attach(rootfs, &root, Path::new("/"))
@@ -39,6 +57,8 @@ pub fn move_root(rootfs: impl AsFd) -> Result<(), RootfsError> {
             Err(e) => return Err(RootfsError::act("unmounting the host's", path)(e)),
         }
     }
+    // on top of the namespace's root there is nothing above it to get to, whoever leaves the chroot
+    on_top(&rootfs)?;
     fchdir(rootfs).map_err(RootfsError::act("entering", "the root filesystem"))?;
     chroot(".").map_err(RootfsError::act("changing root to", "the root filesystem"))?;
     rustix::process::chdir("/").map_err(RootfsError::act("entering", "/"))

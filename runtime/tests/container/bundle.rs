@@ -174,6 +174,16 @@ impl Drop for Bundle {
     }
 }
 
+/// Gives a tree to another user and group, for the root of a user namespace.
+pub fn give_to(path: &Path, id: u32) {
+    std::os::unix::fs::lchown(path, Some(id), Some(id)).expect("a change of owner");
+    if fs::symlink_metadata(path).expect("metadata").is_dir() {
+        for entry in fs::read_dir(path).expect("a directory") {
+            give_to(&entry.expect("an entry").path(), id);
+        }
+    }
+}
+
 /// Polls a condition with a deadline.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -192,3 +192,85 @@ fn root_a_path_that_is_masked_twice_is_masked_once() {
     b.config["linux"]["maskedPaths"] = json!(["/hidden", "/hidden", "/etc/../hidden/"]);
     assert_eq!(b.run().ok(), "1\n");
 }
+
+/// A tree of mounts, parts of which are then bound again, in itself and elsewhere.
+fn bind_mounts_of_mounts(mapped: bool) -> String {
+    let mut b = Bundle::new("cat /final/x/y/z/z/x/y/z/x/file; stat -c %u /final/x/y/z/z/x/y/z/x/file");
+    let rootfs = b.rootfs();
+    for sub in ["a/x", "b/y", "c/z"] {
+        std::fs::create_dir_all(b.path().join("src").join(sub)).unwrap();
+        std::fs::write(b.path().join("src").join(sub).join("file"), format!("{sub}\n")).unwrap();
+    }
+    std::fs::create_dir(rootfs.join("mnt")).unwrap();
+    let plain = [("a", "/mnt"), ("b", "/mnt/x"), ("c", "/mnt/x/y"), ("a", "/mnt/x/y/z")];
+    let own = [("mnt/x", "mnt/x/y/z/x"), ("mnt/x/y", "mnt/x/y/z"), ("mnt", "final")];
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    for (source, target) in plain {
+        let source = format!("src/{source}");
+        mounts.push(
+            json!({"destination": target, "type": "bind", "source": source, "options": ["bind", "rprivate"]}),
+        );
+    }
+    for (source, target) in own {
+        let mut mount = json!({"destination": rootfs.join(target), "type": "bind", "source": rootfs.join(source),
+            "options": ["rbind", "rprivate"]});
+        if mapped {
+            mount["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            mount["gidMappings"] = mount["uidMappings"].clone();
+        }
+        mounts.push(mount);
+    }
+    if mapped {
+        b.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        b.config["linux"]["gidMappings"] = b.config["linux"]["uidMappings"].clone();
+        b.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        crate::bundle::give_to(&rootfs, 100_000);
+        std::fs::set_permissions(b.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    }
+    let out = b.run().ok();
+    b.assert_nothing_left();
+    out
+}
+
+#[test]
+fn root_a_source_can_be_a_mount_made_before() {
+    assert_eq!(bind_mounts_of_mounts(false), "a/x\n0\n");
+}
+
+#[test]
+fn root_a_source_in_a_user_namespace_can_be_a_mount_made_before_and_id_mapped() {
+    // the mapping is that of the top of each tree, which the last bind mount makes anew; the file below is not mapped
+    assert_eq!(bind_mounts_of_mounts(true).lines().next(), Some("a/x"));
+}
+
+#[test]
+fn root_a_source_inside_the_root_does_not_leave_it_by_a_symlink() {
+    let mut b = Bundle::new("ls /seen");
+    std::fs::create_dir_all(b.path().join("secret/host")).unwrap();
+    std::os::unix::fs::symlink(b.path().join("secret"), b.rootfs().join("link")).unwrap();
+    let source = b.rootfs().join("link");
+    b.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/seen", "type": "bind", "source": source, "options": ["bind"]}));
+    b.run().fails_with("No such file or directory");
+}
+
+#[test]
+fn root_a_tmpfs_has_the_mode_of_what_it_hides_or_its_own() {
+    let mut b = Bundle::new(
+        "stat -c %a /there /given /not/there /copied; grep -c 'tmpfs /not/there .*mode=' /proc/mounts; grep -o 'tmpfs /there .*mode=[0-7]*' /proc/mounts | grep -o 'mode=.*'",
+    );
+    for (dir, mode) in [("there", 0o710), ("given", 0o710), ("copied", 0o751)] {
+        let dir = b.rootfs().join(dir);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let mounts = b.config["mounts"].as_array_mut().unwrap();
+    for (target, option) in
+        [("/there", "rw"), ("/given", "mode=1500"), ("/not/there", "rw"), ("/copied", "tmpcopyup")]
+    {
+        mounts.push(json!({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": [option]}));
+    }
+    assert_eq!(b.run().out, "710\n1500\n1777\n751\n0\nmode=710\n");
+}

@@ -76,3 +76,23 @@ fn root_a_failing_poststop_hook_does_not_keep_the_container() {
     assert!(ended.err.contains("poststop hook #0"), "{}", ended.err);
     b.assert_nothing_left();
 }
+
+/// Hooks of GPUs and the like mount by host paths below the root filesystem, from within the container's mount namespace.
+#[test]
+fn root_hooks_mount_into_the_container_by_the_path_of_its_root() {
+    let mut b = Bundle::new("cat /etc/from-runtime /etc/from-container");
+    std::fs::write(b.path().join("one"), "one\n").unwrap();
+    std::fs::write(b.path().join("two"), "two\n").unwrap();
+    for f in ["etc/from-runtime", "etc/from-container"] {
+        std::fs::write(b.rootfs().join(f), "").unwrap();
+    }
+    let here = b.path().display().to_string();
+    let enter = format!(
+        "pid=$(tr , '\\n' | grep -m1 '\"pid\"' | tr -dc 0-9); \
+         exec nsenter -m -t $pid mount --bind {here}/one {here}/rootfs/etc/from-runtime"
+    );
+    let inside = format!("mount --bind {here}/two ./etc/from-container");
+    b.config["hooks"] = json!({"createRuntime": hook(&enter), "createContainer": hook(&inside)});
+    assert_eq!(b.run().ok(), "one\ntwo\n");
+    b.assert_nothing_left();
+}

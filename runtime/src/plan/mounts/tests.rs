@@ -5,7 +5,7 @@ fn mounts(json: serde_json::Value) -> Vec<Mount> {
 }
 
 fn plan_json(json: serde_json::Value) -> Result<Vec<MountOp>, ConfigError> {
-    plan(&mounts(json), Path::new("/bundle"), None)
+    plan(&mounts(json), Places { bundle: Path::new("/bundle"), rootfs: Path::new("/bundle/root") }, None)
 }
 
 #[test]
@@ -14,7 +14,8 @@ fn a_relative_bind_source_is_taken_from_the_bundle() {
         {"destination": "/data", "type": "bind", "source": "d", "options": ["rbind", "ro"]}
     ]))
     .unwrap();
-    assert_eq!(ops[0].kind, MountKind::Bind { source: "/bundle/d".into(), recursive: true, idmap: None });
+    let kind = MountKind::Bind { source: "/bundle/d".into(), inside: None, recursive: true, idmap: None };
+    assert_eq!(ops[0].kind, kind);
     assert_eq!(ops[0].attrs.set, attr::RDONLY);
 }
 
@@ -75,4 +76,23 @@ fn an_idmapped_mount_needs_both_mappings() {
     ]))
     .unwrap_err();
     assert!(err.to_string().contains("uidMappings"));
+}
+
+#[test]
+fn host_paths_below_the_root_filesystem_are_paths_of_the_container() {
+    let json = serde_json::json!([
+        {"destination": "/bundle/root/b", "type": "bind", "source": "root/x/../a"},
+        {"destination": "/bundle/rootless", "type": "bind", "source": "/bundle/root"}
+    ]);
+    let inside = |op: &MountOp| match &op.kind {
+        MountKind::Bind { inside, .. } => inside.clone(),
+        other => panic!("{other:?}"),
+    };
+    let ops = plan_json(json.clone()).unwrap();
+    assert_eq!((ops[0].target.as_path(), inside(&ops[0])), (Path::new("/b"), Some("/a".into())));
+    assert_eq!((ops[1].target.as_path(), inside(&ops[1])), (Path::new("/bundle/rootless"), Some("/".into())));
+    // the host's own root: every path would be below it
+    let places = Places { bundle: Path::new("/bundle"), rootfs: Path::new("/") };
+    let ops = plan(&mounts(json), places, None).unwrap();
+    assert_eq!((ops[0].target.as_path(), inside(&ops[0])), (Path::new("/bundle/root/b"), None));
 }
