@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lifecycle_content::{ContentError, ContentStore};
 use lifecycle_events::Exchange;
 use lifecycle_metadata::{
-    CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Scope,
+    CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Schedule, Scope,
 };
 use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
 use tonic::{Request, Status};
@@ -72,6 +72,7 @@ impl Storage {
         let collector = Collector::start(
             metadata.clone(),
             vec![Arc::new(content.clone()), Arc::new(snapshotter.clone()), Arc::new(native.clone())],
+            Schedule::default(),
             |_| {},
         )
         .map_err(OpenError::Collector)?;

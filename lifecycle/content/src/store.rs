@@ -35,13 +35,29 @@ pub struct ContentStore {
     /// Held for reading from before a file gets its place until its record stands, and for writing while
     /// files without a record are removed.
     pub(crate) placing: Arc<RwLock<()>>,
+    pub(crate) isolated: bool,
 }
 
 impl ContentStore {
     /// `root` is made if it is not there.
     pub fn open(root: &Path, metadata: Metadata) -> Result<Self, ContentError> {
         let files = Arc::new(Files::open(root)?);
-        Ok(ContentStore { metadata, files, refs: Arc::default(), placing: Arc::default() })
+        Ok(ContentStore { metadata, files, refs: Arc::default(), placing: Arc::default(), isolated: false })
+    }
+
+    /// With this each namespace has to bring the bytes of its blobs itself, unless a namespace that has them is
+    /// labelled `containerd.io/namespace.shareable=true`. They are stored once all the same.
+    pub fn isolated(mut self, isolated: bool) -> Self {
+        self.isolated = isolated;
+        self
+    }
+
+    /// The size of a blob that is on disk and that any namespace may take over.
+    pub(crate) fn shareable(&self, digest: &Digest) -> Result<Option<u64>, ContentError> {
+        if self.isolated && !self.metadata.content().is_shareable(digest)? {
+            return Ok(None);
+        }
+        Ok(self.files.blob_size(digest))
     }
 
     /// NotFound if the namespace has no such blob, even if another has.

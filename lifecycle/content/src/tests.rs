@@ -225,7 +225,9 @@ fn what_a_lease_holds_stays_and_goes_with_it() {
     let loose = add(&p.store, &scope(), b"loose");
     let stores: Vec<std::sync::Arc<dyn lifecycle_metadata::Reclaim>> =
         vec![std::sync::Arc::new(p.store.clone())];
-    let collector = Collector::start(p.metadata.clone(), stores, |_| ()).unwrap();
+    let collector =
+        Collector::start(p.metadata.clone(), stores, lifecycle_metadata::Schedule::default(), |_| ())
+            .unwrap();
     collector.collect().unwrap();
     assert_eq!(kind(p.store.info(&scope(), &loose)), Kind::NotFound);
     assert_eq!(p.store.reader(&scope(), &digest).unwrap().size(), 6);
@@ -241,7 +243,9 @@ fn many_writers_and_the_collector_lose_nothing() {
     p.metadata.leases().create(&scope(), "l", Labels::new()).unwrap();
     let stores: Vec<std::sync::Arc<dyn lifecycle_metadata::Reclaim>> =
         vec![std::sync::Arc::new(p.store.clone())];
-    let collector = Collector::start(p.metadata.clone(), stores, |_| ()).unwrap();
+    let collector =
+        Collector::start(p.metadata.clone(), stores, lifecycle_metadata::Schedule::default(), |_| ())
+            .unwrap();
     std::thread::scope(|threads| {
         for thread in 0..4u8 {
             let (store, collector) = (&p.store, &collector);
@@ -261,4 +265,57 @@ fn many_writers_and_the_collector_lose_nothing() {
         }
     });
     assert_eq!(p.store.list(&scope(), &[]).unwrap().len(), 80);
+}
+
+#[test]
+fn what_is_appended_to_a_shared_blob_makes_another_one() {
+    let p = place();
+    let digest = add(&p.store, &scope(), b"base");
+    let other = Scope::new("other", None);
+    let options = WriteOptions { reference: "r", total: 4, expected: Some(&digest) };
+    let refused = p.store.writer(&other, &options).unwrap().write(b"+more");
+    assert_eq!(kind(refused), Kind::OutOfRange, "an announced size is a limit unless it is said to be none");
+    let mut writer = p.store.writer(&other, &options).unwrap().unlimited();
+    assert_eq!(writer.progress().offset, 4);
+    writer.write(b"+more").unwrap();
+    let longer = Digest::sha256(b"base+more");
+    writer.commit(9, Some(&longer), Labels::new()).unwrap();
+    let mut buffer = [0; 9];
+    p.store.reader(&other, &longer).unwrap().read_at(&mut buffer, 0).unwrap();
+    assert_eq!(&buffer, b"base+more");
+    assert_eq!(p.store.reader(&scope(), &digest).unwrap().size(), 4, "the first is as it was");
+    assert_eq!(kind(p.store.info(&other, &digest)), Kind::NotFound);
+}
+
+#[test]
+fn isolated_namespaces_bring_their_own_bytes() {
+    let p = place();
+    let store = p.store.clone().isolated(true);
+    let digest = add(&store, &scope(), b"secret");
+    let other = Scope::new("other", None);
+    let options = WriteOptions { reference: "r", total: 6, expected: Some(&digest) };
+    let writer = store.writer(&other, &options).unwrap();
+    assert_eq!(writer.progress().offset, 0);
+    let outcome = writer.commit(6, Some(&digest), Labels::new());
+    assert_eq!(kind(outcome), Kind::FailedPrecondition, "knowing the digest gives nobody the bytes");
+    let mut writer = store.writer(&other, &options).unwrap();
+    writer.write(b"secret").unwrap();
+    writer.commit(6, Some(&digest), Labels::new()).unwrap();
+    // a namespace that shares
+    let labels = Labels::from([("containerd.io/namespace.shareable".to_owned(), "true".to_owned())]);
+    p.metadata.namespaces().create("public", labels).unwrap();
+    let public = add(&store, &Scope::new("public", None), b"known");
+    let options = WriteOptions { reference: "s", total: 5, expected: Some(&public) };
+    assert_eq!(store.writer(&other, &options).unwrap().progress().offset, 5);
+}
+
+#[test]
+fn a_writer_tells_of_the_last_write_of_the_one_before() {
+    let p = place();
+    let mut writer = p.store.writer(&scope(), &options("r")).unwrap();
+    writer.write(b"x").unwrap();
+    let before = writer.progress();
+    drop(writer);
+    assert_eq!(p.store.writer(&scope(), &options("r")).unwrap().progress(), before);
+    assert_eq!(p.store.status(&scope(), "r").unwrap().updated, before.updated);
 }

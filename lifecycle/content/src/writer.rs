@@ -42,6 +42,8 @@ pub struct Writer {
     scope: Scope,
     reference: String,
     total: u64,
+    /// Bytes that are taken at most, 0 for any.
+    limit: u64,
     started: SystemTime,
     updated: SystemTime,
     path: PathBuf,
@@ -69,17 +71,18 @@ impl ContentStore {
     pub fn writer(&self, scope: &Scope, options: &WriteOptions<'_>) -> Result<Writer, ContentError> {
         let guard = self.refs.acquire(&scope.namespace, options.reference)?;
         let _placing = self.placing.read().unwrap_or_else(PoisonError::into_inner);
+        let shareable = options.expected.map(|digest| self.shareable(digest)).transpose()?.flatten();
         let record = self.metadata.content().begin_ingest(
             scope,
             options.reference,
             options.total,
             options.expected,
-            |digest| self.files.blob_size(digest),
+            shareable,
         )?;
         hit(Point::ContentOpen);
         let path = self.files.ingest(record.id);
-        let source = match record.shared {
-            Some(digest) => Source::Shared { digest, size: record.total },
+        let (source, updated) = match record.shared {
+            Some(digest) => (Source::Shared { digest, size: record.total }, SystemTime::now()),
             None => open_own(&path)?,
         };
         Ok(Writer {
@@ -87,8 +90,9 @@ impl ContentStore {
             scope: scope.clone(),
             reference: options.reference.into(),
             total: record.total,
+            limit: record.total,
             started: record.started,
-            updated: SystemTime::now(),
+            updated: updated.max(record.started),
             path,
             source,
             _guard: guard,
@@ -96,8 +100,8 @@ impl ContentStore {
     }
 }
 
-/// Opens the file of an ingest and hashes what is in it.
-fn open_own(path: &PathBuf) -> Result<Source, ContentError> {
+/// Opens the file of an ingest and hashes what is in it. Also when it was last written to.
+fn open_own(path: &PathBuf) -> Result<(Source, SystemTime), ContentError> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -108,7 +112,9 @@ fn open_own(path: &PathBuf) -> Result<Source, ContentError> {
         .map_err(ContentError::io("open", path))?;
     let mut digester = Digester::new(Algorithm::Sha256);
     let offset = hash_into(&mut file, &mut digester).map_err(ContentError::io("read", path))?;
-    Ok(Source::Own { file, digester, offset })
+    let updated =
+        file.metadata().and_then(|meta| meta.modified()).map_err(ContentError::io("look at", path))?;
+    Ok((Source::Own { file, digester, offset }, updated))
 }
 
 fn hash_into(file: &mut File, digester: &mut Digester) -> std::io::Result<u64> {
@@ -142,20 +148,28 @@ impl Writer {
         }
     }
 
-    /// Appends. OutOfRange beyond an announced size.
+    /// Takes more than the announced size, which then counts at the commit only: a client may have announced the
+    /// size of something else that it appends to.
+    pub fn unlimited(mut self) -> Self {
+        self.limit = 0;
+        self
+    }
+
+    /// Appends. OutOfRange beyond an announced size, unless it is no limit. What is shared with another namespace
+    /// becomes a copy.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Source::Shared { size, .. } = self.source {
-            // whoever writes more than there is means another blob
-            return Err(ContentError::TooMuch { reference: self.reference.clone(), total: size });
+        if self.limit > 0 && self.progress().offset + bytes.len() as u64 > self.limit {
+            return Err(ContentError::TooMuch { reference: self.reference.clone(), total: self.limit });
+        }
+        if let Source::Shared { digest, size } = &self.source {
+            let (digest, size) = (digest.clone(), *size);
+            self.unshare(&digest, size)?;
         }
         let Source::Own { file, digester, offset } = &mut self.source else { return Ok(()) };
         let end = *offset + bytes.len() as u64;
-        if self.total > 0 && end > self.total {
-            return Err(ContentError::TooMuch { reference: self.reference.clone(), total: self.total });
-        }
         if let Err(source) = file.write_all(bytes).and_then(|()| check(Point::ContentWrite)) {
             // take back the part that was written, so that the offset stays true
             let _ = file.set_len(*offset).and_then(|()| file.seek(SeekFrom::Start(*offset)));
@@ -177,21 +191,29 @@ impl Writer {
             if size == *whole {
                 return Ok(());
             }
-            let blob = self.store.files.blob(digest);
-            self.store.metadata.content().unshare_ingest(&self.scope, &self.reference)?;
-            if size > 0 {
-                let copy = || -> std::io::Result<u64> {
-                    let mut out = File::create(&self.path)?;
-                    std::io::copy(&mut File::open(&blob)?.take(size), &mut out)
-                };
-                copy().map_err(ContentError::io("copy into", &self.path))?;
-            }
-            self.source = open_own(&self.path)?;
-            return Ok(());
+            let digest = digest.clone();
+            return self.unshare(&digest, size);
         }
         let Source::Own { file, .. } = &mut self.source else { return Ok(()) };
         file.set_len(size).map_err(ContentError::io("truncate", &self.path))?;
-        self.source = open_own(&self.path)?;
+        (self.source, _) = open_own(&self.path)?;
+        self.updated = SystemTime::now();
+        Ok(())
+    }
+
+    /// Gives the ingest a file of its own with the first `size` bytes of the shared blob.
+    fn unshare(&mut self, digest: &Digest, size: u64) -> Result<(), ContentError> {
+        let blob = self.store.files.blob(digest);
+        // before the record lets go of it: nobody else may hold it any more
+        let whole = File::open(&blob).map_err(ContentError::io("open", &blob))?;
+        self.store.metadata.content().unshare_ingest(&self.scope, &self.reference)?;
+        let copy = || -> std::io::Result<u64> {
+            let mut options = OpenOptions::new();
+            let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+            std::io::copy(&mut whole.take(size), &mut out)
+        };
+        copy().map_err(ContentError::io("copy into", &self.path))?;
+        (self.source, _) = open_own(&self.path)?;
         self.updated = SystemTime::now();
         Ok(())
     }
@@ -258,5 +280,14 @@ impl Writer {
         std::fs::rename(&self.path, &blob).map_err(ContentError::io("move into place", &blob))?;
         let directory = self.store.files.blob_directory(digest.algorithm());
         wharf_store::file::sync_directory(&directory).map_err(ContentError::io("flush", &directory))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Source::Own { file, .. } = &self.source {
+            // the kernel's own times are coarser than those that were told; after a commit this is the blob's
+            let _ = file.set_modified(self.updated);
+        }
     }
 }

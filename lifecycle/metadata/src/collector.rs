@@ -3,6 +3,7 @@
 //! Records are marked and swept in one transaction, so no writer comes between. The bytes go afterwards,
 //! each store judging by the records and holding off its own writers.
 
+mod conditions;
 mod mark;
 mod schedule;
 
@@ -16,10 +17,10 @@ use wharf_store::Write;
 use crate::error::MetadataError;
 use crate::outbox::Change;
 use crate::tables::{BLOBS, IMAGES, INGESTS, SNAPSHOTS};
-use crate::{Metadata, leases, snapshots};
+use crate::{Metadata, activations, leases, snapshots};
 
 pub(crate) use mark::expiry;
-pub use schedule::{CollectError, Collector, Stats};
+pub use schedule::{CollectError, Collector, Schedule, Stats};
 
 /// A store of bytes that can let go of those without a record.
 pub trait Reclaim: Send + Sync {
@@ -38,6 +39,7 @@ pub enum Removed {
     Image { namespace: String, name: String },
     Ingest { namespace: String, reference: String },
     Lease { namespace: String, id: String },
+    Mount { namespace: String, name: String },
 }
 
 /// What a mark-and-sweep found.
@@ -50,7 +52,7 @@ pub(crate) struct Swept {
 impl Metadata {
     /// Removes every record that nothing refers to, at this time of day.
     pub(crate) fn sweep(&self, now: SystemTime) -> Result<Swept, MetadataError> {
-        self.change(|tx| {
+        self.settle(|tx| {
             let marked = mark::mark(tx, now)?;
             hit(Point::CollectorMark);
             let removed = sweep_unmarked(tx, &marked.live)?;
@@ -63,7 +65,10 @@ impl Metadata {
                         let (snapshotter, key) = (snapshotter.clone(), key.clone());
                         self.announce(tx, namespace, Change::SnapshotRemoved { snapshotter, key })?;
                     }
-                    Removed::Content { .. } | Removed::Ingest { .. } | Removed::Lease { .. } => {}
+                    Removed::Content { .. }
+                    | Removed::Ingest { .. }
+                    | Removed::Lease { .. }
+                    | Removed::Mount { .. } => {}
                 }
             }
             Ok(Swept { removed, next_expiry: marked.next_expiry })
@@ -114,13 +119,17 @@ fn sweep_unmarked(tx: &Write, live: &HashSet<mark::Node>) -> Result<Vec<Removed>
             removed.push(Removed::Lease { namespace, id });
         }
     }
+    for key in crate::tables::ACTIVATIONS.keys(tx, &[])? {
+        let (namespace, name) = (key[0].clone(), key[1].clone());
+        if !live.contains(&Node::Mount { namespace: namespace.clone(), name: name.clone() }) {
+            activations::erase(tx, &namespace, &name)?;
+            removed.push(Removed::Mount { namespace, name });
+        }
+    }
     Ok(removed)
 }
 
 type OnRemoved = Arc<dyn Fn(&[Removed]) + Send + Sync>;
-
-/// Collections never take more than this part of the time: a fiftieth, as containerd's default pause threshold.
-const PAUSE_FACTOR: u32 = 50;
 
 /// Deletions that come together are collected together.
 const GATHER: Duration = Duration::from_millis(100);

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use wharf_store::{Read, Write};
-use wharf_vocab::{Digest, Filter, Labels, label_field};
+use wharf_vocab::{Digest, Filter, Labels, label_field, label_names};
 
 use crate::error::{MetadataError, Subject};
 use crate::fields::{settle_labels, update_labels};
 use crate::outbox::Change;
 use crate::records::{BlobInfo, IngestRecord};
-use crate::tables::{BLOBS, INGESTS, SEQUENCES};
+use crate::tables::{BLOBS, INGESTS, NAMESPACES, SEQUENCES};
 use crate::{Metadata, Scope, leases, namespaces};
 
 /// How long an ingest without a lease may stay unfinished.
@@ -84,8 +84,8 @@ impl ContentRecords<'_> {
         Ok(all.into_iter().map(|(_, ingest)| ingest).collect())
     }
 
-    /// Begins or takes up an ingest, under the scope's lease. `here` tells the size of a blob that is on disk
-    /// already, whichever namespace brought it.
+    /// Begins or takes up an ingest, under the scope's lease. `here` is the size of the expected blob where its bytes
+    /// are on disk already and may be taken over, whichever namespace brought them.
     ///
     /// AlreadyExists if this namespace has the expected blob: the lease keeps it from then on.
     pub fn begin_ingest(
@@ -94,7 +94,7 @@ impl ContentRecords<'_> {
         reference: &str,
         total: u64,
         expected: Option<&Digest>,
-        here: impl Fn(&Digest) -> Option<u64>,
+        here: Option<u64>,
     ) -> Result<IngestRecord, MetadataError> {
         if reference.is_empty() {
             return Err(MetadataError::Invalid("ref must not be empty".into()));
@@ -124,7 +124,7 @@ impl ContentRecords<'_> {
                 },
             };
             record.expires = if leased { None } else { now.checked_add(ABANDONED_AFTER) };
-            let size_here = expected.and_then(|digest| Some((digest, here(digest)?)));
+            let size_here = expected.zip(here);
             match size_here {
                 Some((digest, size)) if total == 0 || total == size => {
                     record.shared = Some(digest.clone());
@@ -144,6 +144,18 @@ impl ContentRecords<'_> {
             (None, Some(digest)) => Err(MetadataError::AlreadyExists(Subject::Content(digest.clone()))),
             (None, None) => Err(MetadataError::NotFound(Subject::Ingest(reference.into()))),
         }
+    }
+
+    /// Whether a namespace that shares its content with all others has the blob.
+    pub fn is_shareable(&self, digest: &Digest) -> Result<bool, MetadataError> {
+        let view = self.0.db.view()?;
+        for (key, labels) in NAMESPACES.list(&view, &[])? {
+            let shares = labels.get(label_names::NAMESPACE_SHAREABLE).is_some_and(|value| value == "true");
+            if shares && BLOBS.contains(&view, &[&key[0], digest.as_str()])? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The ingest brings its own bytes from now on, rather than taking over another namespace's blob.
@@ -201,7 +213,7 @@ impl ContentRecords<'_> {
     /// A write, though it changes nothing: it returns only once every deletion it has seen is on disk. Bytes removed
     /// for a deletion that a crash then undoes would leave a record without its bytes.
     pub fn in_use(&self) -> Result<(BTreeMap<Digest, u64>, BTreeSet<u64>), MetadataError> {
-        self.0.change(|tx| {
+        self.0.settle(|tx| {
             let mut blobs = BTreeMap::new();
             let mut ingests = BTreeSet::new();
             for (_, info) in BLOBS.list(tx, &[])? {

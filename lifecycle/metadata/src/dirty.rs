@@ -13,6 +13,10 @@ pub(crate) struct Dirty {
 pub(crate) struct Signal {
     /// Deletions since the collector last looked.
     pub(crate) deletions: u64,
+    /// Changes of any kind since then.
+    pub(crate) mutations: u64,
+    /// The number of changes from which on the collector wants to hear of them; 0 for never.
+    pub(crate) heed_mutations: u64,
     /// Collections that somebody waits for.
     pub(crate) requested: u64,
     /// When something expires that no collection has seen yet, or that the latest one left.
@@ -30,6 +34,16 @@ impl Dirty {
     pub(crate) fn deleted(&self) {
         self.lock().deletions += 1;
         self.changed.notify_all();
+    }
+
+    /// Something was changed.
+    pub(crate) fn mutated(&self) {
+        let mut signal = self.lock();
+        signal.mutations += 1;
+        if signal.mutations == signal.heed_mutations {
+            drop(signal);
+            self.changed.notify_all();
+        }
     }
 
     /// Something will expire then.

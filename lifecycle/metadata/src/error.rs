@@ -35,6 +35,7 @@ pub enum Subject {
     MissingParent(String),
     TargetSnapshot(String),
     Snapshotter(String),
+    Mount(String),
 }
 
 impl fmt::Display for Subject {
@@ -59,6 +60,7 @@ impl fmt::Display for Subject {
             Subject::MissingSnapshot(key) => write!(f, "snapshot {key} does not exist"),
             Subject::MissingParent(key) => write!(f, "parent snapshot {key} does not exist"),
             Subject::TargetSnapshot(key) => write!(f, "target snapshot {key:?}"),
+            Subject::Mount(name) => write!(f, "mount {name:?}"),
             Subject::Snapshotter(name) => write!(f, "snapshotter {name:?}"),
         }
     }

@@ -53,7 +53,7 @@ impl Leases<'_> {
         }
         settle_labels(&mut labels, "lease.Labels")?;
         let expires = expiry(&labels);
-        let lease = self.0.db.write(|tx| {
+        let lease = self.0.change(|tx| {
             if LEASES.contains(tx, &[&scope.namespace, id])? {
                 return Err(MetadataError::AlreadyExists(Subject::Lease(id.into())));
             }
@@ -67,7 +67,7 @@ impl Leases<'_> {
     }
 
     pub fn delete(&self, scope: &Scope, id: &str) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if !erase(tx, &scope.namespace, id)? {
                 return Err(not_found(id));
             }
@@ -92,7 +92,7 @@ impl Leases<'_> {
 
     /// The resource need not exist yet.
     pub fn add_resource(&self, scope: &Scope, lease: &str, resource: &Resource) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if !LEASES.contains(tx, &[&scope.namespace, lease])? {
                 return Err(not_found(lease));
             }
@@ -108,7 +108,7 @@ impl Leases<'_> {
         lease: &str,
         resource: &Resource,
     ) -> Result<(), MetadataError> {
-        self.0.db.write(|tx| {
+        self.0.change(|tx| {
             if !LEASES.contains(tx, &[&scope.namespace, lease])? {
                 return Err(not_found(lease));
             }

@@ -4,6 +4,7 @@
 //! Everything happens in a [`Scope`], which is an argument and never ambient. What is created in a scope with a
 //! lease belongs to the lease in the same transaction.
 
+mod activations;
 mod collector;
 mod containers;
 mod content;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 
 use wharf_store::{Database, Schema, StoreError};
 
-pub use collector::{CollectError, Collector, Reclaim, Removed, Stats};
+pub use activations::Activations;
+pub use collector::{CollectError, Collector, Reclaim, Removed, Schedule, Stats};
 pub use containers::Containers;
 pub use content::ContentRecords;
 pub use error::{MetadataError, Subject};
@@ -34,8 +36,8 @@ pub use leases::Leases;
 pub use namespaces::Namespaces;
 pub use outbox::{Change, DeliverError, Delivery, Event, LEFT_OVER};
 pub use records::{
-    AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease, Namespace, Resource, Runtime,
-    Sandbox, SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
+    Activation, ActiveMount, AnyValue, BlobInfo, Container, Descriptor, Image, IngestRecord, Lease,
+    MountSpec, Namespace, Resource, Runtime, Sandbox, SnapshotInfo, SnapshotKind, SnapshotRecord, Usage,
 };
 pub use sandboxes::Sandboxes;
 pub use scope::Scope;
@@ -80,6 +82,10 @@ impl Metadata {
 
     pub fn content(&self) -> ContentRecords<'_> {
         ContentRecords(self)
+    }
+
+    pub fn activations(&self) -> Activations<'_> {
+        Activations(self)
     }
 
     pub fn snapshots(&self) -> SnapshotRecords<'_> {

@@ -119,6 +119,16 @@ impl Metadata {
         &self,
         change: impl FnOnce(&Write) -> Result<T, E>,
     ) -> Result<T, E> {
+        let value = self.settle(change)?;
+        self.dirty.mutated();
+        Ok(value)
+    }
+
+    /// The same for the collector's own affairs, which call for no collection.
+    pub(crate) fn settle<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&Write) -> Result<T, E>,
+    ) -> Result<T, E> {
         let (value, durable, pruned) = self.db.write(|tx| {
             let before = self.outbox.newest.load(Ordering::Acquire);
             let value = change(tx)?;

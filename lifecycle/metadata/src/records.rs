@@ -202,6 +202,43 @@ pub struct SnapshotRecord {
     pub usage: Option<Usage>,
 }
 
+/// A mount in the words of fstab.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MountSpec {
+    pub kind: String,
+    pub source: String,
+    pub target: String,
+    pub options: Vec<String>,
+}
+
+/// A mount that the daemon made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveMount {
+    pub mount: MountSpec,
+    /// Where it is.
+    pub point: String,
+    pub at: SystemTime,
+    /// What the kind of mount has to say about it.
+    pub data: BTreeMap<String, String>,
+}
+
+/// Mounts made on behalf of somebody who takes it from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// The name of its directory, never used twice.
+    pub id: u64,
+    pub lease: Option<String>,
+    pub labels: Labels,
+    pub created: SystemTime,
+    pub updated: SystemTime,
+    /// Everything is mounted.
+    pub is_finished: bool,
+    /// In the order in which they were mounted.
+    pub active: Vec<ActiveMount>,
+    /// What is left to mount.
+    pub system: Vec<MountSpec>,
+}
+
 /// A snapshot with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {

@@ -243,7 +243,7 @@ impl SnapshotRecords<'_> {
     /// The directories that some snapshot has, and the highest number ever recorded.
     pub fn in_use(&self, snapshotter: &str) -> Result<(BTreeSet<u64>, u64), MetadataError> {
         // a write for the reason that content's in_use gives
-        self.0.change(|tx| {
+        self.0.settle(|tx| {
             let all = SNAPSHOTS.list(tx, &[])?;
             let ids = all
                 .into_iter()

@@ -5,7 +5,7 @@ use wharf_store::Table;
 use wharf_vocab::Labels;
 
 use crate::outbox::Event;
-use crate::records::{BlobInfo, Container, Image, IngestRecord, Lease, Sandbox, SnapshotRecord};
+use crate::records::{Activation, BlobInfo, Container, Image, IngestRecord, Lease, Sandbox, SnapshotRecord};
 
 /// What a container keeps alive.
 #[derive(Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(crate) const INGESTS: Table<IngestRecord> = Table::new("ingests", 2);
 pub(crate) const SNAPSHOTS: Table<SnapshotRecord> = Table::new("snapshots", 3);
 /// namespace, snapshotter, parent, child
 pub(crate) const CHILDREN: Table<()> = Table::new("snapshot-children", 4);
+/// namespace, name
+pub(crate) const ACTIVATIONS: Table<Activation> = Table::new("activations", 2);
 /// what is numbered
 pub(crate) const SEQUENCES: Table<u64> = Table::new("sequences", 1);
 /// number

@@ -91,7 +91,8 @@ impl Session {
         let (reference, total, expected) = (self.reference.clone(), self.total, self.expected.clone());
         blocking(move || {
             let options = WriteOptions { reference: &reference, total, expected: expected.as_ref() };
-            storage.content.writer(&scope, &options)
+            // as in containerd what was announced counts when it is committed
+            storage.content.writer(&scope, &options).map(Writer::unlimited)
         })
         .await
     }

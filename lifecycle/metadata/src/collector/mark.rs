@@ -1,9 +1,11 @@
 //! Which records are in use.
 //!
 //! Roots: containers, images that have not expired, leases that have not expired with what they keep, ingests
-//! without a lease until they count as abandoned, and whatever has the label `containerd.io/gc.root`.
+//! without a lease until they count as abandoned, activations of mounts that a lease keeps or that are under way, what
+//! the labels of sandboxes refer to, and whatever has the label `containerd.io/gc.root`.
 //! Edges: a container's snapshot, a snapshot's parent, an image's target, an ingest's blob, and the labels
-//! `containerd.io/gc.ref.…` (from holder to held) and `containerd.io/gc.bref.…` (from held to holder).
+//! `containerd.io/gc.ref.…` (from holder to held), `containerd.io/gc.bref.…` (from held to holder) and
+//! `containerd.io/gc.cond.…` (from holder to held, while the condition holds).
 
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
@@ -11,9 +13,12 @@ use std::time::SystemTime;
 use wharf_store::Read;
 use wharf_vocab::{Labels, label_names};
 
+use super::conditions::Conditional;
 use crate::error::MetadataError;
 use crate::leases::{CONTENT_KIND, IMAGES_KIND, INGESTS_KIND, SNAPSHOTS_KIND};
-use crate::tables::{BLOBS, CONTAINER_HOLDS, IMAGES, INGESTS, LEASED, LEASES, SNAPSHOTS};
+use crate::tables::{
+    ACTIVATIONS, BLOBS, CONTAINER_HOLDS, IMAGES, INGESTS, LEASED, LEASES, SANDBOXES, SNAPSHOTS,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Node {
@@ -23,6 +28,7 @@ pub(super) enum Node {
     Container { namespace: String, id: String },
     Ingest { namespace: String, reference: String },
     Lease { namespace: String, id: String },
+    Mount { namespace: String, name: String },
 }
 
 pub(super) struct Marked {
@@ -37,6 +43,8 @@ struct Graph {
     roots: Vec<Node>,
     /// Kept by a flat lease: they live, but only a snapshot's parents live through them.
     flat: Vec<Node>,
+    /// Blobs and images that keep a snapshot under a condition.
+    conditional: Vec<(Node, String, Conditional)>,
     next_expiry: Option<SystemTime>,
 }
 
@@ -56,6 +64,9 @@ pub(super) fn mark(from: &impl Read, now: SystemTime) -> Result<Marked, Metadata
     graph.read_ingests(from, now)?;
     graph.read_content(from)?;
     graph.read_snapshots(from)?;
+    graph.read_sandboxes(from)?;
+    graph.read_activations(from)?;
+    graph.resolve_conditions(from, now)?;
     Ok(Marked { live: graph.reachable(), next_expiry: graph.next_expiry })
 }
 
@@ -78,6 +89,11 @@ impl Graph {
             }
             if let Some(holder) = holder_by_label(namespace, name, value) {
                 self.edges.entry(holder).or_default().labelled.push(node.clone());
+            }
+            if matches!(node, Node::Content { .. } | Node::Image { .. })
+                && let Some(conditional) = Conditional::of(name, value)
+            {
+                self.conditional.push((node.clone(), namespace.to_owned(), conditional));
             }
         }
         let edges = self.edges.entry(node).or_default();
@@ -175,6 +191,49 @@ impl Graph {
         Ok(())
     }
 
+    fn read_sandboxes(&mut self, from: &impl Read) -> Result<(), MetadataError> {
+        for (key, sandbox) in SANDBOXES.list(from, &[])? {
+            let held = sandbox.labels.iter().filter_map(|(name, value)| held_by_label(&key[0], name, value));
+            self.roots.extend(held);
+        }
+        Ok(())
+    }
+
+    /// An activation is kept by its lease and by what its labels name, and by nothing else once it is finished.
+    fn read_activations(&mut self, from: &impl Read) -> Result<(), MetadataError> {
+        let all = ACTIVATIONS.list(from, &[])?;
+        let leases: HashSet<_> = match all.as_slice() {
+            [] => return Ok(()),
+            _ => self.roots.iter().filter(|node| matches!(node, Node::Lease { .. })).cloned().collect(),
+        };
+        for (key, record) in all {
+            let namespace = &key[0];
+            let node = Node::Mount { namespace: namespace.clone(), name: key[1].clone() };
+            let lease = record.lease.map(|id| Node::Lease { namespace: namespace.clone(), id });
+            if !record.is_finished || lease.is_some_and(|lease| leases.contains(&lease)) {
+                self.roots.push(node.clone());
+            }
+            for (name, value) in &record.labels {
+                if let Some(holder) = holder_by_label(namespace, name, value) {
+                    self.edges.entry(holder).or_default().labelled.push(node.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve_conditions(&mut self, from: &impl Read, now: SystemTime) -> Result<(), MetadataError> {
+        for (holder, namespace, conditional) in std::mem::take(&mut self.conditional) {
+            let Conditional { snapshotter, key, .. } = &conditional;
+            let Some(record) = SNAPSHOTS.get(from, &[&namespace, snapshotter, key])? else { continue };
+            let Some(until) = conditional.holds(&record.labels, now) else { continue };
+            self.is_over(until, now);
+            let held = Node::Snapshot { namespace, snapshotter: snapshotter.clone(), key: key.clone() };
+            self.edges.entry(holder).or_default().labelled.push(held);
+        }
+        Ok(())
+    }
+
     fn reachable(&self) -> HashSet<Node> {
         let mut live = HashSet::new();
         let mut rest: Vec<&Node> = self.roots.iter().collect();
@@ -245,6 +304,9 @@ fn named_thing(namespace: &str, kind: &str, value: &str) -> Option<Node> {
     }
     if is_or_begins(kind, "content") {
         return Some(Node::Content { namespace, digest: value });
+    }
+    if is_or_begins(kind, "mount") {
+        return Some(Node::Mount { namespace, name: value });
     }
     is_or_begins(kind, "image").then_some(Node::Image { namespace, name: value })
 }

@@ -249,7 +249,7 @@ fn open() -> (tempfile::TempDir, Metadata) {
 #[test]
 fn an_ingest_without_a_lease_lives_for_a_day() {
     let (_dir, metadata) = open();
-    metadata.content().begin_ingest(&scope(), "r", 0, None, |_| None).unwrap();
+    metadata.content().begin_ingest(&scope(), "r", 0, None, None).unwrap();
     let now = SystemTime::now();
     let swept = metadata.sweep(now).unwrap();
     assert!(swept.removed.is_empty());
@@ -264,7 +264,7 @@ fn a_collection_runs_by_itself_after_a_deletion() {
     let (_dir, metadata) = open();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&heard);
-    let _collector = Collector::start(metadata.clone(), Vec::new(), move |all| {
+    let _collector = Collector::start(metadata.clone(), Vec::new(), Schedule::default(), move |all| {
         hears.lock().unwrap().extend_from_slice(all)
     })
     .unwrap();
@@ -282,7 +282,7 @@ fn a_collection_runs_by_itself_after_a_deletion() {
 #[test]
 fn a_collection_runs_by_itself_when_a_lease_expires() {
     let (_dir, metadata) = open();
-    let collector = Collector::start(metadata.clone(), Vec::new(), |_| ()).unwrap();
+    let collector = Collector::start(metadata.clone(), Vec::new(), Schedule::default(), |_| ()).unwrap();
     // what was there at the start is done with
     collector.collect().unwrap();
     let soon = SystemTime::now() + Duration::from_millis(1200);
@@ -308,6 +308,120 @@ fn a_failing_store_is_reported_to_who_asks() {
         }
     }
     let (_dir, metadata) = open();
-    let collector = Collector::start(metadata, vec![Arc::new(Broken)], |_| ()).unwrap();
+    let collector = Collector::start(metadata, vec![Arc::new(Broken)], Schedule::default(), |_| ()).unwrap();
     assert_eq!(collector.collect().unwrap_err().to_string(), "garbage collection failed: broken: no disk");
+}
+
+fn snapshot(metadata: &Metadata, key: &str, labels: Labels) {
+    let number = metadata.snapshots().list(&scope(), SNAPSHOTTER, &[]).unwrap().len() as u64 + 1;
+    let new = NewSnapshot { key, parent: "", kind: SnapshotKind::Active, labels, id: number };
+    metadata.snapshots().create(&scope(), SNAPSHOTTER, new).unwrap();
+}
+
+fn label(name: &str, value: &str) -> Labels {
+    Labels::from([(name.to_owned(), value.to_owned())])
+}
+
+#[test]
+fn what_a_sandbox_refers_to_stays() {
+    let (_dir, metadata) = open();
+    snapshot(&metadata, "kept", Labels::new());
+    snapshot(&metadata, "lost", Labels::new());
+    let labels = label("containerd.io/gc.ref.snapshot.overlayfs", "kept");
+    let sandbox = crate::Sandbox { id: "s".into(), labels, ..Default::default() };
+    metadata.sandboxes().create(&scope(), sandbox).unwrap();
+    let removed = metadata.sweep(SystemTime::now()).unwrap().removed;
+    assert_eq!(removed.len(), 1, "{removed:?}");
+    assert!(metadata.snapshots().get(&scope(), SNAPSHOTTER, "kept").is_ok());
+}
+
+#[test]
+fn a_conditional_reference_holds_until_its_time() {
+    let (_dir, metadata) = open();
+    let now = SystemTime::now();
+    let used = jiff::Timestamp::try_from(now).unwrap().to_string();
+    for key in ["young", "unused"] {
+        let labels =
+            if key == "young" { label("containerd.io/gc.cond.value-usedat", &used) } else { Labels::new() };
+        snapshot(&metadata, key, labels);
+    }
+    let mut labels = label("containerd.io/gc.cond.snapshot.overlayfs/a", "usedat<1h|young");
+    labels.insert("containerd.io/gc.cond.snapshot.overlayfs/b".into(), "usedat<1h|unused".into());
+    labels.insert("containerd.io/gc.root".into(), "yes".into());
+    metadata.content().commit(&scope(), "r", &digest(1), 1, labels).unwrap();
+    let swept = metadata.sweep(now + Duration::from_secs(60)).unwrap();
+    assert_eq!(swept.removed.len(), 1, "{:?}", swept.removed);
+    assert!(metadata.snapshots().get(&scope(), SNAPSHOTTER, "young").is_ok());
+    let until = swept.next_expiry.expect("it ends").duration_since(now).unwrap();
+    assert!((3590..=3600).contains(&until.as_secs()), "{until:?}");
+    assert_eq!(metadata.sweep(now + Duration::from_secs(3601)).unwrap().removed.len(), 1);
+}
+
+#[test]
+fn activations_live_with_their_lease_and_what_their_labels_name() {
+    let (_dir, metadata) = open();
+    metadata.leases().create(&scope(), "l", Labels::new()).unwrap();
+    let container = Container { id: "c".into(), ..Container::default() };
+    let container = Container { runtime: Runtime { name: "r".into(), options: None }, ..container };
+    let spec = Some(AnyValue { type_url: "t".into(), value: vec![1] });
+    metadata.containers().create(&scope(), Container { spec, ..container }).unwrap();
+    let leased = Scope::new("default", Some("l".into()));
+    let activations = metadata.activations();
+    let of_container = label("containerd.io/gc.bref.container", "c");
+    for (scope, name, labels) in [
+        (&leased, "leased", Labels::new()),
+        (&scope(), "of container", of_container),
+        (&scope(), "of image", label("containerd.io/gc.bref.image/x", "no such image")),
+        (&scope(), "free", Labels::new()),
+        (&scope(), "under way", Labels::new()),
+    ] {
+        activations.begin(scope, name, labels).unwrap();
+        if name != "under way" {
+            activations.finish(scope, name, Vec::new(), Vec::new()).unwrap();
+        }
+    }
+    let left = || -> Vec<String> {
+        activations.list(&scope(), &[]).unwrap().into_iter().map(|(name, _)| name).collect()
+    };
+    metadata.sweep(SystemTime::now()).unwrap();
+    assert_eq!(left(), ["leased", "of container", "under way"]);
+    metadata.leases().delete(&scope(), "l").unwrap();
+    metadata.containers().delete(&scope(), "c").unwrap();
+    metadata.sweep(SystemTime::now()).unwrap();
+    assert_eq!(left(), ["under way"]);
+}
+
+#[test]
+fn pauses_are_measured_by_the_time_that_collections_take() {
+    let schedule = Schedule::default();
+    assert_eq!(schedule.pause_after(Duration::ZERO), Duration::from_millis(245), "no less than for 5 ms");
+    assert_eq!(schedule.pause_after(Duration::from_millis(100)), Duration::from_millis(4900));
+    let greedy = Schedule { pause_threshold: 7.0, ..schedule };
+    assert_eq!(
+        greedy.pause_after(Duration::from_secs(2)),
+        Duration::from_secs(2),
+        "half of the time at most"
+    );
+    let without = Schedule { pause_threshold: 0.0, ..schedule };
+    assert_eq!(without.pause_after(Duration::from_secs(2)), Duration::from_secs(1));
+    let mad = Schedule { pause_threshold: f64::NAN, ..schedule };
+    assert_eq!(mad.pause_after(Duration::from_secs(2)), Duration::from_secs(1));
+}
+
+#[test]
+fn enough_changes_call_for_a_collection() {
+    let (_dir, metadata) = open();
+    let schedule = Schedule { mutation_threshold: 5, ..Schedule::default() };
+    let _collector = Collector::start(metadata.clone(), Vec::new(), schedule, |_| ()).unwrap();
+    // nobody deletes anything: the blob was never held
+    metadata.content().commit(&scope(), "r", &digest(1), 1, Labels::new()).unwrap();
+    for n in 0..4 {
+        assert!(metadata.content().info(&scope(), &digest(1)).is_ok(), "after {n} changes");
+        metadata.leases().create(&scope(), &format!("l{n}"), Labels::new()).unwrap();
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while metadata.content().info(&scope(), &digest(1)).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "nothing was collected");
+        std::thread::yield_now();
+    }
 }
