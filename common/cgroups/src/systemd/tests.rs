@@ -249,3 +249,26 @@ proptest::proptest! {
         let _ = Message::decode(&bytes);
     }
 }
+
+#[test]
+fn a_header_field_of_another_type_makes_no_message() {
+    use super::wire::{Kind, Message};
+    // a field of the header as it is on the wire: its code, the signature of its value, the value
+    let message = |field: &[u8]| {
+        let mut bytes = vec![b'l', 2, 0, 1, 0, 0, 0, 0, 7, 0, 0, 0];
+        bytes.extend((field.len() as u32).to_le_bytes());
+        bytes.extend(field);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        Message::decode(&bytes)
+    };
+    let empty = message(b"\x08\x01g\0\0\0").expect("a signature of type g");
+    assert_eq!((empty.kind, empty.serial), (Kind::Return, 7));
+    // the same as a string, an interface as a path, a path as a string, a serial that is no number
+    assert_eq!(message(b"\x08\x01s\0\0\0\0\0\0"), None);
+    assert_eq!(message(b"\x02\x01o\0\x01\0\0\0/\0"), None);
+    assert_eq!(message(b"\x01\x01s\0\x01\0\0\0/\0"), None);
+    assert_eq!(message(b"\x05\x01s\0\x01\0\0\0/\0"), None);
+    assert_eq!(message(b"\x02\x01s\0\x01\0\0\0/\0").expect("an interface").interface, "/");
+    // what nobody knows is passed over
+    assert!(message(b"\x63\x01s\0\x01\0\0\0/\0").is_some());
+}

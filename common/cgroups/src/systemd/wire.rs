@@ -429,21 +429,17 @@ impl Message {
         for field in fields {
             let Value::Struct(pair) = field else { return None };
             let [Value::Byte(code), value] = &pair[..] else { return None };
-            let text = || value.text().map(str::to_owned);
-            match code {
-                1 => out.path = text()?,
-                2 => out.interface = text()?,
-                3 => out.member = text()?,
-                4 => out.error = text()?,
-                5 => match value {
-                    Value::Variant(inner) if matches!(**inner, Value::U32(_)) => {
-                        let Value::U32(n) = **inner else { return None };
-                        out.reply_to = n;
-                    }
-                    _ => return None,
-                },
-                6 => out.destination = text()?,
-                8 => signature = text()?,
+            let Value::Variant(value) = value else { return None };
+            // each field has its type (D-Bus specification, "Header Fields")
+            match (code, &**value) {
+                (1, Value::Path(text)) => out.path.clone_from(text),
+                (2, Value::Str(text)) => out.interface.clone_from(text),
+                (3, Value::Str(text)) => out.member.clone_from(text),
+                (4, Value::Str(text)) => out.error.clone_from(text),
+                (5, Value::U32(serial)) => out.reply_to = *serial,
+                (6, Value::Str(text)) => out.destination.clone_from(text),
+                (8, Value::Signature(text)) => signature.clone_from(text),
+                (1..=6 | 8, _) => return None,
                 _ => {}
             }
         }
