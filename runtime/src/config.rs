@@ -1,6 +1,6 @@
 //! Reading config.json, and the error that names the bad field.
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use std::io::Read;
 use std::path::Path;
 
@@ -84,6 +84,28 @@ fn parse_as_it_is<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> R
     Ok(value)
 }
 
+/// Resources (`update --resources`).
+pub fn parse_resources(text: &[u8], shown: &str) -> Result<LinuxResources, ConfigError> {
+    let mut resources = parse(text, shown)?;
+    forget_absent_pids(Some(&mut resources), text, "/pids/limit");
+    Ok(resources)
+}
+
+/// `pids` without a limit asks for nothing, and a limit of 0 for one process; once parsed both are 0.
+fn forget_absent_pids(resources: Option<&mut LinuxResources>, text: &[u8], limit: &str) {
+    let Some(resources) = resources.filter(|r| r.pids().is_some_and(|p| p.limit() == 0)) else { return };
+    let given = serde_json::from_slice::<serde_json::Value>(text)
+        .is_ok_and(|v| v.pointer(limit).is_some_and(|limit| !limit.is_null()));
+    if !given {
+        resources.set_pids(None);
+    }
+}
+
+/// Reads resources from a file.
+pub fn read_resources(path: &Path) -> Result<LinuxResources, ConfigError> {
+    parse_resources(&read(path)?, &path.display().to_string())
+}
+
 /// Reads and parses a JSON file.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     parse(&read(path)?, &path.display().to_string())
@@ -93,7 +115,9 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Confi
 pub fn load(bundle: &Path) -> Result<(Vec<u8>, Spec), ConfigError> {
     let path = bundle.join("config.json");
     let text = read(&path)?;
-    let spec = parse(&text, &path.display().to_string())?;
+    let mut spec: Spec = parse(&text, &path.display().to_string())?;
+    let resources = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut());
+    forget_absent_pids(resources, &text, "/linux/resources/pids/limit");
     Ok((text, spec))
 }
 
@@ -108,6 +132,22 @@ mod tests {
         assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
         let spec: Spec = parse(br#"{"ociVersion":"1.0.0","process":{"cwd":"/"}}"#, "c").unwrap();
         assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+    }
+
+    #[test]
+    fn no_limit_of_processes_is_not_a_limit_of_none() {
+        let limit = |text: &str| parse_resources(text.as_bytes(), "r").unwrap().pids().map(|p| p.limit());
+        assert_eq!(limit(r#"{"pids":{}}"#), None);
+        assert_eq!(limit(r#"{"pids":{"limit":0}}"#), Some(0));
+        assert_eq!(limit(r#"{"pids":{"limit":7}}"#), Some(7));
+        let dir = tempfile::tempdir().unwrap();
+        for (pids, is_some) in [("{}", false), (r#"{"limit":0}"#, true)] {
+            let text = format!(r#"{{"ociVersion":"1.0.0","linux":{{"resources":{{"pids":{pids}}}}}}}"#);
+            std::fs::write(dir.path().join("config.json"), text).unwrap();
+            let (_, spec) = load(dir.path()).unwrap();
+            let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+            assert_eq!(resources.pids().is_some(), is_some, "{pids}");
+        }
     }
 
     #[test]

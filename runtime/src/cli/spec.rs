@@ -4,6 +4,7 @@ use super::args::SpecArgs;
 use super::{Failure, Outcome};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use wharf_cgroups::{Hierarchies, Mode};
 
 const TEMPLATE: &str = include_str!("spec/config.json");
 
@@ -11,6 +12,9 @@ pub fn spec(args: SpecArgs) -> Outcome {
     let dir = args.bundle.unwrap_or_else(|| ".".into());
     let path = dir.join("config.json");
     let mut config: serde_json::Value = serde_json::from_str(TEMPLATE)?;
+    if !matches!(Hierarchies::detect().map(|h| h.mode()), Ok(Mode::Unified)) {
+        without_cgroup_namespace(&mut config);
+    }
     if args.rootless {
         rootless(&mut config);
     }
@@ -24,6 +28,13 @@ pub fn spec(args: SpecArgs) -> Outcome {
     };
     file.write_all(text.as_bytes()).map_err(|e| Failure::new(format!("writing {}: {e}", path.display())))?;
     Ok(0)
+}
+
+/// As runc: on version 1 the view of a cgroup namespace differs from the paths that programs there read in mounts.
+fn without_cgroup_namespace(config: &mut serde_json::Value) {
+    if let Some(list) = config["linux"]["namespaces"].as_array_mut() {
+        list.retain(|ns| ns["type"] != "cgroup");
+    }
 }
 
 /// A user namespace in which the caller is root, and nothing that needs more.
@@ -46,7 +57,7 @@ fn rootless(config: &mut serde_json::Value) {
                 *mount = serde_json::json!({"destination": "/sys", "type": "none", "source": "/sys",
                     "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
             }
-            if let Some(options) = mount["options"].as_array_mut() {
+            if let Some(options) = mount.get_mut("options").and_then(|o| o.as_array_mut()) {
                 options
                     .retain(|o| !o.as_str().is_some_and(|o| o.starts_with("gid=") || o.starts_with("uid=")));
             }
@@ -67,7 +78,10 @@ mod tests {
         let spec = serde_json::from_value(config.clone()).unwrap();
         plan(&spec, std::path::Path::new("/b"), &host).unwrap();
         rootless(&mut config);
+        without_cgroup_namespace(&mut config);
+        assert!(!config.to_string().contains("null"), "{config}");
         let spec = serde_json::from_value(config).unwrap();
-        assert!(plan(&spec, std::path::Path::new("/b"), &host).unwrap().namespaces.has_user());
+        let namespaces = plan(&spec, std::path::Path::new("/b"), &host).unwrap().namespaces;
+        assert!(namespaces.has_user() && !namespaces.unshare_cgroup);
     }
 }

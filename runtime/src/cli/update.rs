@@ -25,9 +25,9 @@ pub fn update(root: &StateRoot, args: Box<UpdateArgs>) -> Outcome {
                 .take(MAX_INPUT)
                 .read_to_end(&mut text)
                 .map_err(|e| Failure::new(format!("reading standard input: {e}")))?;
-            config::parse(&text, "standard input")?
+            config::parse_resources(&text, "standard input")?
         }
-        Some(path) => config::read_json(path)?,
+        Some(path) => config::read_resources(path)?,
         None => from_flags(&args)?,
     };
     let schemata = schemata(&args, &container)?;

@@ -77,8 +77,28 @@ impl Cgroup {
     /// Sets the limits of `resources`; what it does not mention stays as it is. Device rules are set by
     /// [`Cgroup::apply_devices`].
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
-        for group in plan(self.mode, resources)? {
-            self.settle(group)?;
+        let groups = plan(self.mode, resources)?;
+        self.check_memory(resources)?;
+        groups.into_iter().try_for_each(|group| self.settle(group))
+    }
+
+    /// `memory.checkBeforeUpdate`: on version 2 a limit below what is in use would have the kernel end the container's
+    /// processes, where version 1 refuses it. A usage that cannot be read is not checked.
+    fn check_memory(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        let Some(memory) = resources.memory().filter(|m| m.check_before_update() == Some(true)) else {
+            return Ok(());
+        };
+        let usage = (self.mode == Mode::Unified)
+            .then(|| self.v2().and_then(|dir| read_at(dir.fd.as_fd(), "memory.current").ok()))
+            .flatten();
+        let Some(usage) = usage.and_then(|text| text.trim().parse::<u64>().ok()) else { return Ok(()) };
+        for (field, name, limit) in
+            [("swap", "memory+swap", memory.swap()), ("limit", "memory", memory.limit())]
+        {
+            if let Some(limit) = limit.and_then(|l| u64::try_from(l).ok()).filter(|l| *l > 0 && *l <= usage) {
+                let reason = format!("rejecting {name} limit {limit} <= usage {usage}");
+                return Err(invalid(&format!("memory.{field}"), reason));
+            }
         }
         Ok(())
     }
@@ -145,6 +165,12 @@ impl Cgroup {
 /// `max` for a negative limit.
 fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
+}
+
+/// `pids.max`: a limit of 0 is one process, as runc since 1.4 and systemd have it (a cgroup that nobody could fork in would
+/// run its first process all the same).
+fn pids_max(limit: i64) -> String {
+    if limit == 0 { "1".to_owned() } else { or_max(limit) }
 }
 
 pub(crate) fn invalid(field: &str, reason: impl Into<String>) -> CgroupError {

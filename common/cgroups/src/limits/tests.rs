@@ -91,7 +91,6 @@ fn zero_and_absent_mean_no_change() {
     let r = LinuxResourcesBuilder::default()
         .memory(LinuxMemoryBuilder::default().limit(0).build().unwrap())
         .cpu(LinuxCpuBuilder::default().shares(0u64).quota(0).period(0u64).cpus("").build().unwrap())
-        .pids(LinuxPidsBuilder::default().limit(0).build().unwrap())
         .block_io(LinuxBlockIoBuilder::default().weight(0u16).build().unwrap())
         .build()
         .unwrap();
@@ -159,4 +158,42 @@ proptest! {
             let _ = plan(mode, &memory(limit, swap));
         }
     }
+}
+
+#[test]
+fn a_limit_of_no_processes_is_one() {
+    for (limit, text) in [(0, "1"), (-1, "max"), (12, "12")] {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        let r = LinuxResourcesBuilder::default().pids(pids).build().unwrap();
+        for mode in [Mode::Hybrid, Mode::Unified] {
+            assert_eq!(lines(mode, &r), [format!("pids.max={text}")]);
+        }
+    }
+}
+
+#[test]
+fn a_limit_below_the_usage_is_refused_where_it_is_to_be_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
+    put("memory.current", "5000\n");
+    for file in ["memory.max", "memory.swap.max"] {
+        put(file, "");
+    }
+    let paths = crate::plan::Paths([(String::new(), dir.path().to_owned())].into());
+    let cgroup = crate::cgroup::Cgroup::from_paths(&paths).unwrap();
+    let apply = |limit: i64, swap: i64, check: bool| {
+        let mut r = memory(limit, swap);
+        let mut m = *r.memory().as_ref().unwrap();
+        m.set_check_before_update(Some(check));
+        r.set_memory(Some(m));
+        cgroup.apply(&r).map_err(|e| e.to_string())
+    };
+    let refused = "linux.resources.memory.limit: rejecting memory limit 5000 <= usage 5000";
+    assert_eq!(apply(5000, 6000, true).unwrap_err(), refused);
+    let refused = "linux.resources.memory.swap: rejecting memory+swap limit 4000 <= usage 5000";
+    assert_eq!(apply(3000, 4000, true).unwrap_err(), refused);
+    assert_eq!(std::fs::read(dir.path().join("memory.max")).unwrap(), b"", "written before it was checked");
+    apply(5000, 6000, false).unwrap();
+    apply(5001, 6000, true).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
-use super::{Group, Write, checked, invalid, or_max};
+use super::{Group, Write, checked, invalid, pids_max};
 use crate::error::CgroupError;
 
 pub(super) fn plan(r: &LinuxResources) -> Result<Vec<Group>, CgroupError> {
@@ -16,8 +16,8 @@ pub(super) fn plan(r: &LinuxResources) -> Result<Vec<Group>, CgroupError> {
     if let Some(m) = r.memory() {
         memory(m, &mut out)?;
     }
-    if let Some(limit) = r.pids().map(|p| p.limit()).filter(|l| *l != 0) {
-        out.push(vec![Write::new("pids", "pids.max", or_max(limit))]);
+    if let Some(limit) = r.pids().map(|p| p.limit()) {
+        out.push(vec![Write::new("pids", "pids.max", pids_max(limit))]);
     }
     if let Some(io) = r.block_io() {
         blkio(io, &mut out);

@@ -5,7 +5,7 @@ use oci_spec::runtime::{
 };
 
 use super::convert::{blkio_weight_to_io_weight, cpu_shares_to_weight, memory_swap_to_v2};
-use super::{Group, Write, checked, invalid, or_max};
+use super::{Group, Write, checked, invalid, or_max, pids_max};
 use crate::error::CgroupError;
 
 /// The kernel's period where none is given, in microseconds.
@@ -19,8 +19,8 @@ pub(super) fn plan(r: &LinuxResources) -> Result<Vec<Group>, CgroupError> {
     if let Some(m) = r.memory() {
         memory(m, &mut out)?;
     }
-    if let Some(limit) = r.pids().map(|p| p.limit()).filter(|l| *l != 0) {
-        out.push(vec![Write::new("pids", "pids.max", or_max(limit))]);
+    if let Some(limit) = r.pids().map(|p| p.limit()) {
+        out.push(vec![Write::new("pids", "pids.max", pids_max(limit))]);
     }
     if let Some(io) = r.block_io() {
         block_io(io, &mut out);

@@ -71,7 +71,7 @@ pub fn of(mode: Mode, resources: &LinuxResources) -> Result<Vec<Property>, Cgrou
 pub(super) fn tasks(resources: &LinuxResources) -> Option<Property> {
     let limit = match resources.unified().as_ref().and_then(|u| u.get("pids.max")) {
         Some(text) => crate::file::number(text)?,
-        None => or_max(resources.pids().as_ref().map(|p| p.limit()).filter(|l| *l != 0)?),
+        None => or_max(resources.pids().as_ref().map(|p| p.limit())?),
     };
     // systemd takes no zero
     Some(property("TasksMax", Value::U64(limit.max(1))))
