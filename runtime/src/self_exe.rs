@@ -4,7 +4,8 @@
 //! the file itself (CVE-2019-5736). So commands that do that first replace themselves by a copy of the program behind
 //! a detached read-only mount: the link then leads to a mount where opening for writing fails with EROFS whoever tries,
 //! and which is in no mount table, so that it cannot be remounted. Where such a mount cannot be made (not privileged),
-//! a sealed copy in memory takes its place.
+//! a sealed copy in memory takes its place. Where the program starts at [`wharf_sys::protected_start`], that has put the
+//! mount in place already; here is looked whether it did.
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals,
@@ -15,10 +16,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use wharf_sys::mount::{MountChange, attr, mount_setattr};
+use wharf_sys::protected_start::MARK;
 
 const EXE: &str = "/proc/self/exe";
-/// Set across the exec: if the second look still finds the program writable, it must not try for ever.
-const MARK: &str = "_RUNW_PROTECTED";
 
 /// Returns once this process runs from a protected executable: at once, or as the program executed anew.
 pub fn protect() -> io::Result<()> {

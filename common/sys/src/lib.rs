@@ -19,6 +19,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netif;
 pub mod pidfd;
+pub mod protected_start;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
