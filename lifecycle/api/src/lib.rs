@@ -21,6 +21,7 @@ mod events;
 mod identity;
 mod introspection;
 mod listen;
+mod reflection;
 mod request;
 mod sandboxes;
 mod server;

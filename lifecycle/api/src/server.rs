@@ -23,6 +23,7 @@ use crate::events::EventsService;
 use crate::identity::{self, IdentityError};
 use crate::introspection::IntrospectionService;
 use crate::listen::{ListenError, SocketConfig, listen};
+use crate::reflection;
 use crate::request::MAX_MESSAGE;
 use crate::sandboxes::{SandboxController, SandboxStore};
 use crate::storage::{OpenError, Storage};
@@ -66,13 +67,15 @@ pub enum ServeError {
     Folder { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error("describe the services: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
     #[error("serve ttrpc: {0}")]
     Ttrpc(#[source] ::ttrpc::Error),
     #[error("serve grpc: {0}")]
     Grpc(#[source] tonic::transport::Error),
 }
 
-/// Serves until `shutdown` resolves; `ready` is called once requests are answered.
+/// Serves until `shutdown` resolves, which it may do at any time; `ready` is called once requests are answered.
 ///
 /// Tasks go on when the server ends, however it ends.
 pub async fn serve(
@@ -80,9 +83,17 @@ pub async fn serve(
     ready: impl FnOnce(),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    // not a graceful shutdown: waits and subscriptions would hold it up for as long as containers run
+    tokio::select! {
+        served = serve_for_ever(settings, ready) => served,
+        () = shutdown => Ok(()),
+    }
+}
+
+async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), ServeError> {
     let exchange = Exchange::new();
     // takes the lock on the root folder: everything after is this process's alone
-    let storage = Storage::open(&settings.root, exchange.clone())?;
+    let storage = open(settings.root.clone(), exchange.clone()).await?;
     let sockets = settings.state.join("s");
     folder(&settings.state, 0o711)?;
     folder(&sockets, 0o711)?;
@@ -115,16 +126,26 @@ pub async fn serve(
     routes
         .add_service(StoreServer::new(SandboxStore(storage.clone())).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ControllerServer::new(controller).max_decoding_message_size(MAX_MESSAGE));
-    add_running(&mut routes, tasks, exchange, introspection).await;
+    add_running(&mut routes, tasks, storage, exchange, introspection).await;
+    reflection::add_to(&mut routes)?;
     ready();
-    let served = serve_grpc(requests, routes, shutdown).await;
+    let served = serve_grpc(requests, routes).await;
     drop(events);
     served
+}
+
+/// Away from the threads that serve: what a crash left may take a while to clear, and the end can be asked for.
+async fn open(root: PathBuf, exchange: Exchange) -> Result<Storage, ServeError> {
+    match tokio::task::spawn_blocking(move || Storage::open(&root, exchange)).await {
+        Ok(opened) => Ok(opened?),
+        Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+    }
 }
 
 async fn add_running(
     routes: &mut RoutesBuilder,
     tasks: Tasks,
+    storage: Storage,
     exchange: Exchange,
     introspection: IntrospectionService,
 ) {
@@ -132,7 +153,7 @@ async fn add_running(
     let (_, health) = tonic_health::server::health_reporter();
     routes
         .add_service(
-            TasksServer::new(TasksService { tasks })
+            TasksServer::new(TasksService { tasks, storage })
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
@@ -146,22 +167,15 @@ async fn add_running(
         .add_service(health);
 }
 
-async fn serve_grpc(
-    listener: UnixListener,
-    routes: RoutesBuilder,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let server = Server::builder()
+async fn serve_grpc(listener: UnixListener, routes: RoutesBuilder) -> Result<(), ServeError> {
+    Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .add_routes(routes.routes())
-        .serve_with_incoming(UnixListenerStream::new(listener));
-    // not a graceful shutdown: waits and subscriptions would hold it up for as long as containers run
-    tokio::select! {
-        served = server => served.map_err(ServeError::Grpc),
-        () = shutdown => Ok(()),
-    }
+        .serve_with_incoming(UnixListenerStream::new(listener))
+        .await
+        .map_err(ServeError::Grpc)
 }
 
 fn folder(path: &Path, mode: u32) -> Result<(), ServeError> {

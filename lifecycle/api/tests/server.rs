@@ -115,6 +115,23 @@ async fn second_server_on_the_same_root_is_refused() {
 }
 
 #[tokio::test]
+async fn server_asked_to_end_while_it_waits_for_a_stuck_shim_does_not_serve_first() {
+    let at = tempfile::tempdir().expect("folder");
+    let bundle = at.path().join("state/io.containerd.runtime.v2.task/ns/c1");
+    std::fs::create_dir_all(bundle.join("rootfs")).expect("bundle");
+    let shim = tokio::net::UnixListener::bind(at.path().join("shim")).expect("socket");
+    let address = at.path().join("shim").display().to_string();
+    let bootstrap = format!(r#"{{"version":3,"address":"unix://{address}","protocol":"ttrpc"}}"#);
+    std::fs::write(bundle.join("bootstrap.json"), bootstrap).expect("write");
+    std::fs::write(bundle.join("shim-binary-path"), "/bin/true").expect("write");
+    let mut connection = None;
+    // it is connected to, and says nothing
+    let asked = async { connection = shim.accept().await.ok() };
+    serve(settings(at.path()), || panic!("serves before it ends"), asked).await.expect("ends");
+    assert!(connection.is_some());
+}
+
+#[tokio::test]
 async fn tasks_are_looked_up_by_namespace_and_container() {
     let at = tempfile::tempdir().expect("folder");
     let _stop = start(at.path()).await;
