@@ -51,6 +51,7 @@ task_events! {
     TaskDelete "TaskDelete" "delete",
     TaskPaused "TaskPaused" "paused",
     TaskResumed "TaskResumed" "resumed",
+    TaskCheckpointed "TaskCheckpointed" "checkpointed",
 }
 
 /// The queue and its sender.

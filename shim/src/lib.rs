@@ -19,3 +19,4 @@ pub mod record;
 pub mod runtime;
 pub mod task;
 pub mod ttrpc;
+pub mod userns;

@@ -45,6 +45,12 @@ pub struct Options {
     /// Group of the stdio pipes.
     #[serde(skip_serializing_if = "is_zero")]
     pub io_gid: u32,
+    /// A folder with a checkpoint to begin from; the daemon names it in its request too.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub criu_image_path: String,
+    /// Where CRIU works and logs when a checkpoint is restored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub criu_work_path: String,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -75,6 +81,8 @@ impl Options {
             shim_cgroup: wire.shim_cgroup,
             io_uid: wire.io_uid,
             io_gid: wire.io_gid,
+            criu_image_path: wire.criu_image_path,
+            criu_work_path: wire.criu_work_path,
         })
     }
 

@@ -1,5 +1,7 @@
 //! The OCI runtime's command line: runw, or any that takes runc's flags.
 
+mod checkpoint;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use wharf_kinds::Kind;
 
+pub use self::checkpoint::Checkpoint;
 use crate::error::TaskError;
 use crate::options::Options;
 use crate::reaper::Reaper;

@@ -14,6 +14,7 @@ pub mod fds;
 pub mod fork;
 pub mod inherit;
 pub mod keyring;
+pub mod loop_device;
 pub mod mempolicy;
 pub mod mount;
 pub mod namespace;

@@ -11,6 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::userns;
+
 pub use flags::{Action, FlagError, Flags};
 
 /// Why the program ends with an error.
@@ -69,6 +71,9 @@ fn socket_dir(bundle: &Path) -> Option<PathBuf> {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    if std::env::args_os().skip(1).eq([userns::HOLD]) {
+        return if userns::hold().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let done = Flags::parse(std::env::args_os().skip(1)).map_err(CommandError::from).and_then(|flags| {
         match flags.action {
             Action::Version => write_out(info::version().as_bytes()),

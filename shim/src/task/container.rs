@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Deserialize;
 use wharf_cgroups::Cgroup;
@@ -30,7 +30,8 @@ pub(super) struct Container {
     /// Owner of stdio pipes.
     pub io_owner: (u32, u32),
     pub init: Arc<Process>,
-    pub cgroup: Option<Cgroup>,
+    /// Of one that is restored it is known once it runs.
+    pub cgroup: OnceLock<Cgroup>,
     /// Held while the runtime changes the container: start, pause, resume, update, delete.
     pub change: Mutex<()>,
     execs: Mutex<Execs>,
@@ -63,6 +64,7 @@ impl Container {
     ) -> Container {
         let (change, execs) = (Mutex::default(), Mutex::default());
         let init = Arc::new(init);
+        let cgroup = cgroup.map_or_else(OnceLock::new, OnceLock::from);
         Container { id, bundle, runtime, rootfs, own_pids, io_owner, init, cgroup, change, execs }
     }
 

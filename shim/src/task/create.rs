@@ -14,14 +14,14 @@ use super::Shim;
 use super::announce::Happening;
 use super::cgroup;
 use super::container::{Container, SpecFacts};
-use super::process::{Child, Process, State, Stdio};
+use super::process::{Child, Process, RestorePlan, State, Stdio};
 use crate::error::TaskError;
 use crate::io::{Console, ConsoleSocket, Logger, Opened, Owner, Pipes, Plan, Ready, SessionId};
 use crate::log;
 use crate::mounts::{self, Planned};
 use crate::options::Options;
 use crate::reaper::Adopted;
-use crate::runtime::{ChildStdio, Launch, Runtime, is_plain_name, read_pid};
+use crate::runtime::{Checkpoint, ChildStdio, Launch, Runtime, is_plain_name, read_pid};
 
 /// A request that makes sense; nothing was done yet.
 struct Order {
@@ -32,6 +32,19 @@ struct Order {
     stdio: Stdio,
     mounts: Vec<Planned>,
     own_pids: bool,
+}
+
+impl Order {
+    /// The checkpoint that the request names.
+    fn checkpoint(&self) -> Checkpoint {
+        let parent = &self.request.parent_checkpoint;
+        let work = &self.options.criu_work_path;
+        Checkpoint {
+            images: PathBuf::from(&self.request.checkpoint),
+            parent: (!parent.is_empty()).then(|| PathBuf::from(parent)),
+            work: if work.is_empty() { self.bundle.join("work") } else { PathBuf::from(work) },
+        }
+    }
 }
 
 /// Undoes what Create did, unless it is disarmed.
@@ -118,7 +131,7 @@ impl Shim {
             let rootfs = bundle.join("rootfs");
             make_folder(&rootfs).map_err(of_bundle)?;
             undo.rootfs = Some(rootfs.clone());
-            mounts::execute(&order.mounts, &rootfs)
+            mounts::execute(&order.mounts, &rootfs, &self.reaper)
                 .map_err(|e| TaskError::failed(format_args!("failed to mount rootfs component: {e}")))?;
         }
         let opened = self.open_streams(&order.streams, &order.stdio, id)?;
@@ -128,8 +141,12 @@ impl Shim {
 
         let root = order.options.runtime_root(self.settings.socket_dir.as_deref(), &self.settings.namespace);
         let runtime = Runtime::new(Arc::clone(&self.reaper), &order.options, root, bundle.clone());
-        let expecting = self.reaper.expecting();
         let io_owner = (order.options.io_uid, order.options.io_gid);
+        if !order.request.checkpoint.is_empty() {
+            let plan = RestorePlan { from: order.checkpoint(), pipes: opened.pipes, direct: opened.direct };
+            return self.make_restorable(order, undo, runtime, session, plan);
+        }
+        let expecting = self.reaper.expecting();
         let pid_file = bundle.join("init.pid");
         let streams = Streams { bundle, name: id, stdio: &order.stdio, pipes: opened.pipes, io_owner };
         let (console, pid) = self.launch(&streams, session, opened.direct, &pid_file, |launch| {
@@ -155,20 +172,7 @@ impl Shim {
             init,
             cgroup,
         ));
-        let request = &order.request;
-        self.events.publish(&TaskCreate {
-            container_id: id.clone(),
-            bundle: request.bundle.clone(),
-            rootfs: request.rootfs.clone(),
-            io: Some(TaskIo {
-                stdin: request.stdin.clone(),
-                stdout: request.stdout.clone(),
-                stderr: request.stderr.clone(),
-                terminal: request.terminal,
-            }),
-            checkpoint: String::new(),
-            pid,
-        });
+        self.publish_created(&order.request, pid);
         let on_exit = self.on_exit_of(&container, &container.init);
         // the state is set before the exit can be told: both need this lock
         let mut inner = container.init.lock();
@@ -186,6 +190,61 @@ impl Shim {
         };
         drop(inner);
         self.watch_oom(&container);
+        self.settle(&container, undo)?;
+        if let Some(exit) = ended {
+            self.tell(Happening::Exited(Arc::clone(&container), Arc::clone(&container.init), exit));
+        }
+        Ok(CreateTaskResponse { pid })
+    }
+
+    /// A container that begins with [`Shim::restore_init`] at its start: until then the runtime knows nothing of it.
+    fn make_restorable(
+        self: &Arc<Self>,
+        order: &Order,
+        undo: &mut Undo<'_>,
+        runtime: Runtime,
+        session: SessionId,
+        plan: RestorePlan,
+    ) -> Result<CreateTaskResponse, TaskError> {
+        let init = Process::new(None, order.stdio.clone(), session, State::Added);
+        {
+            let mut inner = init.lock();
+            inner.restore = Some(plan);
+            inner.logger = undo.logger.take();
+        }
+        let container = Arc::new(Container::new(
+            order.request.id.clone(),
+            order.bundle.clone(),
+            runtime,
+            undo.rootfs.clone(),
+            order.own_pids,
+            (order.options.io_uid, order.options.io_gid),
+            init,
+            None,
+        ));
+        self.publish_created(&order.request, 0);
+        self.settle(&container, undo)?;
+        Ok(CreateTaskResponse { pid: 0 })
+    }
+
+    fn publish_created(&self, request: &CreateTaskRequest, pid: u32) {
+        self.events.publish(&TaskCreate {
+            container_id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            rootfs: request.rootfs.clone(),
+            io: Some(TaskIo {
+                stdin: request.stdin.clone(),
+                stdout: request.stdout.clone(),
+                stderr: request.stderr.clone(),
+                terminal: request.terminal,
+            }),
+            checkpoint: request.checkpoint.clone(),
+            pid,
+        });
+    }
+
+    /// The creation is over: the container can be asked for.
+    fn settle(&self, container: &Arc<Container>, undo: &mut Undo<'_>) -> Result<(), TaskError> {
         {
             let mut held = self.lock();
             if held.ending {
@@ -193,13 +252,10 @@ impl Shim {
                 undo.logger = container.init.lock().logger.take();
                 return Err(ending());
             }
-            held.containers.insert(id.clone(), Some(Arc::clone(&container)));
+            held.containers.insert(container.id.clone(), Some(Arc::clone(container)));
         }
         self.settled.notify_all();
-        if let Some(exit) = ended {
-            self.tell(Happening::Exited(Arc::clone(&container), Arc::clone(&container.init), exit));
-        }
-        Ok(CreateTaskResponse { pid })
+        Ok(())
     }
 
     pub(super) fn open_streams(&self, plan: &Plan, stdio: &Stdio, id: &str) -> Result<Opened, TaskError> {
@@ -257,8 +313,8 @@ impl Shim {
         }
     }
 
-    fn watch_oom(&self, container: &Container) {
-        let Some(cgroup) = &container.cgroup else { return };
+    pub(super) fn watch_oom(&self, container: &Container) {
+        let Some(cgroup) = container.cgroup.get() else { return };
         let (events, container_id) = (self.events.clone(), container.id.clone());
         let watched = cgroup::watch_oom(cgroup, &self.io, move || {
             events.publish(&TaskOom { container_id: container_id.clone() });
@@ -293,8 +349,8 @@ fn understand(request: CreateTaskRequest) -> Result<Order, TaskError> {
     if !bundle.is_absolute() {
         return Err(invalid(format!("bundle {:?} is not an absolute path", request.bundle)));
     }
-    if !request.checkpoint.is_empty() {
-        return Err(TaskError::new(Kind::Unimplemented, "creating from a checkpoint"));
+    if !request.checkpoint.is_empty() && !request.checkpoint.starts_with('/') {
+        return Err(invalid(format!("checkpoint {:?} is not an absolute path", request.checkpoint)));
     }
     let options = Options::from_any(request.options.as_ref()).map_err(invalid)?;
     let streams = Plan::parse(&request.stdin, &request.stdout, &request.stderr);

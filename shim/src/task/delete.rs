@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use wharf_containerd::containerd::events::TaskDelete;
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse};
@@ -50,6 +50,11 @@ impl Shim {
                     TaskError::failed(format_args!("container {} was killed but did not end", container.id))
                 })?
             }
+            // never restored: it has no exit, and the runtime may know nothing of it
+            State::Added => match container.runtime.delete(&container.id, true) {
+                Err(e) if !e.is_absent() => return Err(e.during("delete")),
+                _ => Exit { pid: 0, status: 0, at: SystemTime::UNIX_EPOCH },
+            },
             state => return Err(state.refuse("delete", "process")),
         };
         let left: Vec<_> = container.execs().known.drain().filter_map(|(_, exec)| exec).collect();
@@ -84,7 +89,7 @@ impl Shim {
             let exit = match &inner.state {
                 State::Stopped(exit) => *exit,
                 // never started: it has no exit
-                State::Added => Exit { pid: 0, status: 0, at: std::time::SystemTime::UNIX_EPOCH },
+                State::Added => Exit { pid: 0, status: 0, at: SystemTime::UNIX_EPOCH },
                 state => return Err(state.refuse("delete", "process")),
             };
             inner.state = State::Deleted(exit);
@@ -109,6 +114,7 @@ impl Shim {
         let mut inner = process.lock();
         inner.console = None;
         inner.plan = None;
+        inner.restore = None;
         if let Some(logger) = inner.logger.take() {
             stop_in_background(logger);
         }

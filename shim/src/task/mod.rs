@@ -2,6 +2,7 @@
 
 mod announce;
 mod cgroup;
+mod checkpoint;
 mod container;
 mod create;
 mod delete;

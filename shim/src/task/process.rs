@@ -12,7 +12,7 @@ use wharf_kinds::Kind;
 use crate::error::TaskError;
 use crate::io::{Console, SessionId};
 use crate::reaper::Exit;
-use crate::runtime::ChildStdio;
+use crate::runtime::{Checkpoint, ChildStdio};
 use crate::ttrpc::Responder;
 
 /// A live process: its pid, and the descriptor that is sure to mean it.
@@ -25,9 +25,9 @@ pub(super) struct Child {
 /// Where a process is in its life.
 #[derive(Debug, Clone)]
 pub(super) enum State {
-    /// An exec that was not started.
+    /// An exec, or an init that goes on from a checkpoint, that was not started.
     Added,
-    /// An exec that the runtime is starting.
+    /// The runtime is starting it.
     Launching,
     /// An init that waits for the runtime's `start`.
     Created(Child),
@@ -108,6 +108,14 @@ pub(super) struct ExecPlan {
     pub direct: ChildStdio,
 }
 
+/// How an init goes on from a checkpoint.
+#[derive(Debug)]
+pub(super) struct RestorePlan {
+    pub from: Checkpoint,
+    pub pipes: [bool; 3],
+    pub direct: ChildStdio,
+}
+
 /// See the module.
 pub(super) struct Process {
     /// `None` for the init.
@@ -123,13 +131,16 @@ pub(super) struct Inner {
     pub console: Option<Console>,
     /// What an exec is started with, until it is.
     pub plan: Option<ExecPlan>,
+    /// What an init is restored from, until it is.
+    pub restore: Option<RestorePlan>,
     pub logger: Option<crate::io::Logger>,
     waiters: Vec<Responder>,
 }
 
 impl Process {
     pub(super) fn new(exec_id: Option<String>, stdio: Stdio, session: SessionId, state: State) -> Process {
-        let inner = Inner { state, console: None, plan: None, logger: None, waiters: Vec::new() };
+        let inner =
+            Inner { state, console: None, plan: None, restore: None, logger: None, waiters: Vec::new() };
         Process { exec_id, stdio, session, inner: Mutex::new(inner), stopped: Condvar::new() }
     }
 

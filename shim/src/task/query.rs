@@ -45,7 +45,7 @@ impl Shim {
     /// `Task.Pids`.
     pub(super) fn pids(&self, request: &PidsRequest) -> Result<PidsResponse, TaskError> {
         let container = self.container(&request.id)?;
-        let Some(cgroup) = &container.cgroup else {
+        let Some(cgroup) = container.cgroup.get() else {
             return Err(TaskError::new(Kind::NotFound, "cgroup does not exist"));
         };
         let pids = cgroup.procs().map_err(|e| TaskError::failed(format_args!("processes: {e}")))?;
@@ -64,7 +64,7 @@ impl Shim {
     /// `Task.Stats`.
     pub(super) fn stats(&self, request: &StatsRequest) -> Result<StatsResponse, TaskError> {
         let container = self.container(&request.id)?;
-        let Some(cgroup) = container.cgroup.as_ref().filter(|c| c.exists()) else {
+        let Some(cgroup) = container.cgroup.get().filter(|c| c.exists()) else {
             return Err(TaskError::new(Kind::NotFound, "cgroup does not exist"));
         };
         let stats = cgroup.stats().map_err(|e| TaskError::failed(format_args!("statistics: {e}")))?;

@@ -107,7 +107,7 @@ impl Shim {
         }
         let rootfs = bundle.join("rootfs");
         if !planned.is_empty()
-            && let Err(e) = mounts::execute(&planned, &rootfs)
+            && let Err(e) = mounts::execute(&planned, &rootfs, &self.reaper)
         {
             let _ = mounts::unmount_all(&rootfs);
             return Err(TaskError::failed(format_args!("failed to mount rootfs component: {e}")));
@@ -254,7 +254,7 @@ impl Shim {
         let mut total = Stats::default();
         for container in self.containers() {
             // one that has just gone uses nothing
-            let stats = container.cgroup.as_ref().filter(|c| c.exists()).and_then(|c| c.stats().ok());
+            let stats = container.cgroup.get().filter(|c| c.exists()).and_then(|c| c.stats().ok());
             if let Some(stats) = stats {
                 add(&mut total, &stats);
             }

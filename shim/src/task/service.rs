@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost::Message;
 use wharf_containerd::containerd::runtime::sandbox::v1::ShutdownSandboxRequest;
-use wharf_containerd::containerd::task::v3::CheckpointTaskRequest;
 use wharf_kinds::Kind;
 
 use super::{Shim, thread};
@@ -43,10 +42,7 @@ impl Service for Shim {
             "Update" => self.slow(payload, responder, |shim, r| shim.update(&r)),
             "Pids" => self.slow(payload, responder, |shim, r| shim.pids(&r)),
             "Stats" => self.slow(payload, responder, |shim, r| shim.stats(&r)),
-            "Checkpoint" => quick(&payload, responder, |r: CheckpointTaskRequest| {
-                self.container(&r.id)?;
-                Err::<(), _>(TaskError::new(Kind::Unimplemented, "checkpoint is not done by this shim"))
-            }),
+            "Checkpoint" => self.slow(payload, responder, |shim, r| shim.checkpoint(&r)),
             "Shutdown" => {
                 let ends = self.shutdown();
                 self.answer_and_end(responder, ends);

@@ -37,7 +37,7 @@ impl Shim {
         let container = self.container(&request.id)?;
         let _changing = container.changing();
         let state = container.init.state();
-        if matches!(state, State::Created(_)) {
+        if matches!(state, State::Created(_) | State::Added) {
             return Err(TaskError::new(Kind::FailedPrecondition, "cannot pause task in created state"));
         }
         let State::Running(_) = state else { return Err(state.refuse("pause", "container")) };
@@ -56,7 +56,7 @@ impl Shim {
         let container = self.container(&request.id)?;
         let _changing = container.changing();
         let state = container.init.state();
-        if matches!(state, State::Created(_)) {
+        if matches!(state, State::Created(_) | State::Added) {
             return Err(TaskError::new(Kind::FailedPrecondition, "cannot resume task in created state"));
         }
         let State::Paused(_) = state else { return Err(state.refuse("resume", "container")) };

@@ -39,6 +39,11 @@ impl Shim {
         let init = &container.init;
         let child = {
             let mut inner = init.lock();
+            if let (State::Added, Some(plan)) = (inner.state.clone(), inner.restore.take()) {
+                inner.state = State::Launching;
+                drop(inner);
+                return self.restore_init(container, plan);
+            }
             let State::Created(child) = inner.state.clone() else {
                 return Err(inner.state.refuse("start", "process"));
             };

@@ -21,7 +21,7 @@ const SERVICE: &str = "containerd.task.v3.Task";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The runtime under test: `runw` in WHARF_BIN_DIR or beside the shim, else any `runc`.
-fn runtime() -> String {
+pub fn runtime() -> String {
     let dirs =
         [std::env::var_os("WHARF_BIN_DIR").map(PathBuf::from), Path::new(SHIM).parent().map(Into::into)];
     let runw = dirs.into_iter().flatten().map(|dir| dir.join("runw")).find(|runw| runw.is_file());
@@ -103,8 +103,14 @@ impl Bundle {
     }
 
     pub fn options(&self) -> Any {
+        self.options_of(&runtime())
+    }
+
+    /// Options with another runtime.
+    pub fn options_of(&self, runtime: &str) -> Any {
         let root = self.dir().join("runtime").to_str().unwrap().to_owned();
-        to_any(type_url::RUNC_OPTIONS, &Options { binary_name: runtime(), root, ..Options::default() })
+        let options = Options { binary_name: runtime.to_owned(), root, ..Options::default() };
+        to_any(type_url::RUNC_OPTIONS, &options)
     }
 
     pub fn process(&self, args: &[&str]) -> Any {

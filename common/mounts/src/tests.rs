@@ -2,7 +2,7 @@ use super::*;
 
 fn mount_of(kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
-        r#type: kind.to_owned(),
+        kind: kind.to_owned(),
         source: source.to_owned(),
         target: String::new(),
         options: options.iter().map(|o| (*o).to_owned()).collect(),
