@@ -1,6 +1,8 @@
 //! Reading answers: bounded bodies, and errors in the registry's form.
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 
@@ -51,25 +53,59 @@ pub(crate) async fn refusal(method: &Method, response: Response) -> RegistryErro
             method: spelled(method),
             url: shown(&url),
             status: status.to_string(),
+            retry_after: retry_after(response.headers()),
         };
     }
-    let from_header = bearer_error(response.headers(), status.as_u16());
+    let challenge = challenges(response.headers())
+        .iter()
+        .find_map(|c| c.parameter("error").filter(|_| c.scheme == "bearer").map(printable));
+    let report = Report {
+        status: status.as_u16(),
+        method: spelled(method),
+        url: shown(&url),
+        challenge,
+        retry_after: retry_after(response.headers()),
+    };
+    let from_header = bearer_error(response.headers());
     let is_json = response.headers().get(CONTENT_TYPE).and_then(|t| t.to_str().ok()).is_some_and(|t| {
         matches!(t.split(';').next().map(str::trim), Some("application/json" | "application/vnd.api+json"))
     });
     let text = body(response, MAX_ERROR_BODY, "error answer").await.unwrap_or_default();
-    if let Some(error) = from_header {
-        return RegistryError::Api(error);
+    if let Some((code, message)) = from_header {
+        return report.with(code, message);
     }
     let parsed = is_json.then(|| serde_json::from_slice::<ErrorBody>(&text).ok()).flatten();
-    RegistryError::Api(match parsed {
-        Some(ErrorBody { errors, .. }) if !errors.is_empty() => from_entry(&errors[0], status.as_u16()),
-        Some(ErrorBody { details, .. }) if !details.is_empty() => by_status(status.as_u16(), &details),
-        _ => by_status(status.as_u16(), &String::from_utf8_lossy(&text)),
-    })
+    let (code, message) = match parsed {
+        Some(ErrorBody { errors, .. }) if !errors.is_empty() => from_entry(&errors[0]),
+        Some(ErrorBody { details, .. }) if !details.is_empty() => by_status(report.status, &details),
+        _ => by_status(report.status, &String::from_utf8_lossy(&text)),
+    };
+    report.with(&code, message)
 }
 
-fn from_entry(entry: &ErrorEntry, status: u16) -> ApiError {
+/// What is known of a refusal beside the registry's words.
+struct Report {
+    status: u16,
+    method: &'static str,
+    url: String,
+    challenge: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Report {
+    fn with(self, code: &str, message: String) -> RegistryError {
+        let Report { status, method, url, challenge, retry_after } = self;
+        let code = code.to_owned();
+        RegistryError::Api(ApiError { code, message, status, method, url, challenge, retry_after })
+    }
+}
+
+/// `Retry-After` in seconds. A date is not read: clocks differ.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn from_entry(entry: &ErrorEntry) -> (String, String) {
     let code_like = |c: char| c.is_ascii_uppercase() || c == '_';
     let code = if entry.code.is_empty() || entry.code.len() > 64 || !entry.code.chars().all(code_like) {
         "UNKNOWN".to_owned()
@@ -78,10 +114,10 @@ fn from_entry(entry: &ErrorEntry, status: u16) -> ApiError {
     };
     let message =
         if entry.message.is_empty() { default_message(&code).to_owned() } else { printable(&entry.message) };
-    ApiError { code, message, status }
+    (code, message)
 }
 
-fn by_status(status: u16, message: &str) -> ApiError {
+fn by_status(status: u16, message: &str) -> (String, String) {
     let code = match status {
         401 => "UNAUTHORIZED",
         403 => "DENIED",
@@ -90,11 +126,11 @@ fn by_status(status: u16, message: &str) -> ApiError {
     };
     let message = printable(message);
     let message = if message.is_empty() { default_message(code).to_owned() } else { message };
-    ApiError { code: code.to_owned(), message, status }
+    (code.to_owned(), message)
 }
 
 /// RFC 6750 §3.1 errors in the challenge.
-fn bearer_error(headers: &HeaderMap, status: u16) -> Option<ApiError> {
+fn bearer_error(headers: &HeaderMap) -> Option<(&'static str, String)> {
     let challenges = challenges(headers);
     let bearer = challenges.iter().find(|c| c.scheme == "bearer")?;
     let code = match bearer.parameter("error")? {
@@ -104,7 +140,7 @@ fn bearer_error(headers: &HeaderMap, status: u16) -> Option<ApiError> {
     };
     let message =
         bearer.parameter("error_description").map_or_else(|| default_message(code).to_owned(), printable);
-    Some(ApiError { code: code.to_owned(), message, status })
+    Some((code, message))
 }
 
 fn default_message(code: &str) -> &'static str {

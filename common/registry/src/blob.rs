@@ -1,7 +1,8 @@
-//! Streaming a blob: bounded by its descriptor, verified, and gone on with where a connection broke.
+//! Streaming a blob: bounded by its descriptor, verified, and gone on with where a connection broke. A large one comes
+//! in ranges over several connections, where the registry serves them.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, Response, StatusCode};
 use wharf_vocab::{Digest, Digester};
 
@@ -9,6 +10,7 @@ use crate::answer::malformed;
 use crate::config::Retry;
 use crate::error::RegistryError;
 use crate::manifest::Descriptor;
+use crate::ranges::{Range, Window, start_of};
 use crate::repository::Repository;
 use crate::transport::broken;
 
@@ -21,6 +23,10 @@ pub struct Blob {
     /// Absent when the reading began further on, and once verified.
     digester: Option<Digester>,
     response: Option<Response>,
+    /// In the place of the one answer: ranges side by side.
+    window: Option<Window>,
+    /// The registry serves no ranges, or broke over them.
+    one_by_one: bool,
     /// Bytes to throw away: the registry sent them although it was asked to start later.
     excess: u64,
     failures: u32,
@@ -36,6 +42,8 @@ impl Blob {
             offset,
             digester,
             response: None,
+            window: None,
+            one_by_one: false,
             excess: 0,
             failures: 0,
             connections: 0,
@@ -77,6 +85,14 @@ impl Blob {
                     }
                     return Ok(Some(chunk));
                 }
+                Err(error) if self.window.take().is_some() => {
+                    // over one connection it may still come, with its retries
+                    tracing::debug!(digest = %self.descriptor.digest, %error, "fetching ranges side by side failed");
+                    self.one_by_one = true;
+                    if error.is_passing() {
+                        self.wait_for_retry(error).await?;
+                    }
+                }
                 Err(error) if error.is_passing() => self.wait_for_retry(error).await?,
                 Err(error) => return Err(error),
             }
@@ -85,6 +101,7 @@ impl Blob {
 
     fn finish(&mut self) -> Result<Option<Bytes>, RegistryError> {
         self.response = None;
+        self.window = None;
         if self.offset > self.descriptor.size {
             return Err(self.wrong_size(self.offset));
         }
@@ -97,18 +114,17 @@ impl Blob {
     }
 
     async fn receive(&mut self) -> Result<Bytes, RegistryError> {
-        if self.response.is_none() {
-            self.response = Some(self.open().await?);
+        if self.response.is_none() && self.window.is_none() {
+            self.open().await?;
+        }
+        if let Some(window) = &mut self.window {
+            return window.next().await?.ok_or_else(|| eof(&self.repository, &self.descriptor));
         }
         let Some(response) = &mut self.response else { return Ok(Bytes::new()) };
         let url = response.url().clone();
         let chunk = response.chunk().await.map_err(|e| broken(&Method::GET, &url, &e))?;
         let Some(mut chunk) = chunk else {
-            return Err(RegistryError::Transport {
-                method: "Get",
-                url: crate::transport::shown(&url),
-                reason: "unexpected EOF".to_owned(),
-            });
+            return Err(eof(&self.repository, &self.descriptor));
         };
         if self.excess > 0 {
             let skipped = usize::try_from(self.excess).unwrap_or(usize::MAX).min(chunk.len());
@@ -118,49 +134,62 @@ impl Blob {
         Ok(chunk)
     }
 
-    async fn open(&mut self) -> Result<Response, RegistryError> {
+    /// Asks for the rest, or for the first of the ranges it is fetched in.
+    async fn open(&mut self) -> Result<(), RegistryError> {
         self.connections += 1;
-        let opened = self.repository.open_blob(&self.descriptor.digest, self.offset).await;
-        let response = match opened {
+        let missing = self.descriptor.size - self.offset;
+        let permits = match self.one_by_one || self.descriptor.is_foreign() {
+            true => Vec::new(),
+            false => Window::permits(&self.repository, missing),
+        };
+        let chunk = self.repository.shared().transport.config().ranges.chunk;
+        let range = match permits.is_empty() {
+            true => Range { start: self.offset, end: None },
+            false => Window::first(&self.descriptor, self.offset, chunk),
+        };
+        let response = match self.repository.open_blob(&self.descriptor, range).await {
             Err(RegistryError::Api(api)) if api.status == StatusCode::RANGE_NOT_SATISFIABLE.as_u16() => {
                 return Err(self.wrong_size(self.offset));
             }
             other => other?,
         };
         self.excess = 0;
-        if response.status() == StatusCode::PARTIAL_CONTENT {
-            let range = response.headers().get(CONTENT_RANGE).and_then(|r| r.to_str().ok());
-            let start = range.and_then(|r| r.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
-            if start != Some(self.offset) {
-                return Err(malformed(
-                    &Method::GET,
-                    response.url(),
-                    "the range sent is not the one asked for",
-                ));
-            }
-        } else {
-            self.excess = self.offset;
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        if is_part && start_of(&response) != Some(self.offset) {
+            return Err(malformed(&Method::GET, response.url(), "the range sent is not the one asked for"));
         }
         let length =
             response.headers().get(CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
-        let expected = self.descriptor.size - self.offset + self.excess;
-        match length {
-            Some(length) if length != expected => {
-                Err(self.wrong_size((self.offset - self.excess).saturating_add(length)))
-            }
-            _ => Ok(response),
+        let expected = match (is_part, range.end) {
+            (true, Some(end)) => end - self.offset,
+            (true, None) => missing,
+            (false, _) => self.descriptor.size,
+        };
+        if let Some(length) = length.filter(|length| *length != expected) {
+            let before = if is_part { self.offset } else { 0 };
+            return Err(self.wrong_size(before.saturating_add(length)));
         }
+        if is_part && range.end.is_some() {
+            self.window = Some(Window::new(&self.repository, &self.descriptor, range, response, permits));
+            return Ok(());
+        }
+        if !is_part {
+            self.excess = self.offset;
+        }
+        self.response = Some(response);
+        Ok(())
     }
 
     async fn wait_for_retry(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         self.response = None;
         self.failures += 1;
         let retry = self.repository.shared().transport.config().retry;
-        if self.failures >= retry.attempts || self.connections >= Retry::MAX_CONNECTIONS {
+        let wait = retry.wait(self.failures, error.retry_after());
+        let Some(wait) = wait.filter(|_| self.connections < Retry::MAX_CONNECTIONS) else {
             return Err(error);
-        }
+        };
         tracing::debug!(digest = %self.descriptor.digest, offset = self.offset, %error, "download broke, going on");
-        tokio::time::sleep(retry.delay_before(self.failures - 1)).await;
+        tokio::time::sleep(wait).await;
         Ok(())
     }
 
@@ -170,6 +199,16 @@ impl Blob {
             expected: self.descriptor.size,
             actual,
         }
+    }
+}
+
+/// The connection ended before the content did.
+pub(crate) fn eof(repository: &Repository, descriptor: &Descriptor) -> RegistryError {
+    RegistryError::Transport {
+        method: "Get",
+        url: format!("{}/{}/blobs/{}", repository.domain(), repository.path(), descriptor.digest),
+        reason: "unexpected EOF".to_owned(),
+        is_connect: false,
     }
 }
 

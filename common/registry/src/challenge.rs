@@ -1,6 +1,7 @@
 //! `WWW-Authenticate` headers (RFC 9110 §11.6.1, RFC 6750 §3).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
@@ -20,6 +21,18 @@ pub(crate) struct Challenge {
 impl Challenge {
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+}
+
+impl fmt::Display for Challenge {
+    /// As it stands in a header.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.scheme)?;
+        for (index, (name, value)) in self.parameters.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+            write!(f, "{}{name}=\"{value}\"", if index == 0 { " " } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -106,6 +119,12 @@ mod tests {
         assert_eq!(found[0].parameter("realm"), Some("a \"b\""));
         assert_eq!(found[1].parameter("realm"), Some("x"));
         assert_eq!(found[1].parameter("service"), Some("s"));
+    }
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        let found = read(r#"Bearer realm="https://a/\"t\"",scope="x y""#);
+        assert_eq!(read(&found[0].to_string()), found);
     }
 
     #[test]

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use tokio::sync::Semaphore;
 
 use crate::answer;
 use crate::challenge::Challenge;
 use crate::config::Config;
-use crate::credentials::Credentials;
+use crate::credentials::{CredentialSource, Credentials};
 use crate::endpoint::endpoints;
 use crate::error::RegistryError;
 use crate::repository::Repository;
+use crate::scope::Scopes;
 use crate::session::Session;
 use crate::token::TokenCache;
 use crate::transport::{Outgoing, Transport};
@@ -24,6 +26,8 @@ const MAX_KNOWN: usize = 256;
 pub(crate) struct Shared {
     pub transport: Arc<Transport>,
     pub tokens: TokenCache,
+    /// Connections that large blobs take beside their first one.
+    pub connections: Arc<Semaphore>,
     challenges: Mutex<HashMap<String, (Instant, Vec<Challenge>)>>,
 }
 
@@ -52,10 +56,15 @@ impl Client {
     /// # Errors
     /// [`RegistryError::Settings`] if the settings cannot be used.
     pub fn new(config: Config) -> Result<Self, RegistryError> {
-        let transport = Transport::new(config)?;
+        if !(64 << 10..=64 << 20).contains(&config.ranges.chunk) {
+            return Err(RegistryError::Settings("ranges have between 64 KiB and 64 MiB".into()));
+        }
+        let connections = Arc::new(Semaphore::new(config.ranges.connections));
+        let transport = Transport::new(config);
         Ok(Self {
             shared: Arc::new(Shared {
                 transport,
+                connections,
                 tokens: TokenCache::default(),
                 challenges: Mutex::default(),
             }),
@@ -68,7 +77,7 @@ impl Client {
         &self,
         domain: &str,
         path: &str,
-        credentials: Credentials,
+        credentials: impl Into<CredentialSource>,
     ) -> Result<Repository, RegistryError> {
         let safe = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_/:[]".contains(&b))
@@ -80,23 +89,18 @@ impl Client {
         {
             return Err(RegistryError::Settings(format!("{domain:?}, {path:?} is no repository")));
         }
-        Ok(Repository::new(self.shared.clone(), domain, path, credentials))
+        Ok(Repository::new(self.shared.clone(), domain, path, credentials.into()))
     }
 
     /// Whether the registry accepts the credentials.
     pub async fn login(&self, domain: &str, credentials: Credentials) -> Result<(), RegistryError> {
         let mut last = None;
-        for endpoint in endpoints(self.shared.transport.config(), domain).await {
-            if endpoint.mirror {
+        for endpoint in endpoints(self.shared.transport.config(), domain).await? {
+            if endpoint.mirror || endpoint.stands_for.is_some() {
                 continue;
             }
-            let session = match Session::open(
-                self.shared.clone(),
-                endpoint,
-                String::new(),
-                credentials.clone(),
-            )
-            .await
+            let source = credentials.clone().into();
+            let session = match Session::open(self.shared.clone(), endpoint, Scopes::default(), source).await
             {
                 Ok(session) => session,
                 Err(error) => {
@@ -104,7 +108,7 @@ impl Client {
                     continue;
                 }
             };
-            let response = session.send(Outgoing::new(Method::GET, session.url("/v2/")?)).await?;
+            let response = session.send(Outgoing::new(Method::GET, session.url("/")?)).await?;
             if response.status().is_success() {
                 return Ok(());
             }

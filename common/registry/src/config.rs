@@ -17,9 +17,13 @@ pub struct Config {
     pub insecure: Vec<InsecureRule>,
     /// Base URLs tried for `docker.io` before the registry itself, such as `https://mirror.example`.
     pub mirrors: Vec<String>,
-    /// A folder with a folder for each `host[:port]` that holds `*.crt` (certificate authorities) and
-    /// `NAME.cert` with `NAME.key` (client certificates).
-    pub certificates: Option<PathBuf>,
+    /// A folder with a folder for each `host[:port]` that holds containerd's `hosts.toml`, or `*.crt` (certificate
+    /// authorities) and `NAME.cert` with `NAME.key` (client certificates) as Docker reads them.
+    pub hosts: Option<PathBuf>,
+    /// For a registry of which nothing else is said. Without it HTTPS, and HTTP after it where that is allowed.
+    pub default_scheme: Option<Scheme>,
+    /// Asks `/v2/` before anything else, as Docker does; the error of a registry that cannot be reached is about that.
+    pub greet: bool,
     /// Sent with every request to a registry itself: not to its mirrors, to its token server or to where it redirects.
     pub headers: HeaderMap,
     /// For making a connection.
@@ -27,6 +31,41 @@ pub struct Config {
     /// For the next bytes of an answer.
     pub read_timeout: Duration,
     pub retry: Retry,
+    pub ranges: Ranges,
+}
+
+/// How a URL begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// How a large blob is fetched over several connections, where its registry serves ranges.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranges {
+    /// Bytes of one range. A blob of fewer than four of them comes over one connection.
+    pub chunk: u64,
+    /// Connections beside the first of each blob, over all blobs of a client together; 0: none. With
+    /// [`Ranges::chunk`] it bounds what is kept of ranges whose turn has not come.
+    pub connections: usize,
+    /// Of these, how many one blob takes at most.
+    pub for_one: usize,
+}
+
+impl Default for Ranges {
+    fn default() -> Self {
+        Self { chunk: 4 << 20, connections: 4, for_one: 3 }
+    }
 }
 
 impl Default for Config {
@@ -35,16 +74,19 @@ impl Default for Config {
             user_agent: concat!("wharf/", env!("CARGO_PKG_VERSION")).to_owned(),
             insecure: Vec::new(),
             mirrors: Vec::new(),
-            certificates: None,
+            hosts: None,
+            default_scheme: None,
+            greet: true,
             headers: HeaderMap::new(),
             connect_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(60),
             retry: Retry::default(),
+            ranges: Ranges::default(),
         }
     }
 }
 
-/// How a broken blob download is gone on with.
+/// How requests that fail for a passing reason are made again, and broken transfers gone on with.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
     /// Failures in a row, without a byte received between them, after which the error is final.
@@ -56,6 +98,8 @@ pub struct Retry {
 impl Retry {
     /// The longest wait between two attempts.
     pub const MAX_DELAY: Duration = Duration::from_secs(20);
+    /// The longest wait that a registry may ask for with `Retry-After`; more is refused by giving up at once.
+    pub const MAX_ASKED: Duration = Duration::from_secs(60);
     /// Connections that one blob may use, whatever the progress between them.
     pub(crate) const MAX_CONNECTIONS: u32 = 100;
 

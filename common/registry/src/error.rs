@@ -1,6 +1,7 @@
 //! What can go wrong between here and a registry.
 
 use std::fmt;
+use std::time::Duration;
 
 use wharf_kinds::Kind;
 use wharf_vocab::Digest;
@@ -16,6 +17,14 @@ pub struct ApiError {
     pub message: String,
     /// The HTTP status it came with.
     pub status: u16,
+    /// As Go spells it: `Get`, `Head`, `Post`.
+    pub method: &'static str,
+    /// Without query and user information.
+    pub url: String,
+    /// The `error` of the challenge that came along (RFC 6750 section 3.1), such as `insufficient_scope`.
+    pub challenge: Option<String>,
+    /// How long the registry wants to be left alone (`Retry-After`).
+    pub retry_after: Option<Duration>,
 }
 
 impl fmt::Display for ApiError {
@@ -44,13 +53,33 @@ pub enum RegistryError {
         method: &'static str,
         url: String,
         reason: String,
+        /// Whether no connection was made at all.
+        is_connect: bool,
+    },
+    /// The token service gave no token.
+    #[error("{source}")]
+    Token { is_anonymous: bool, source: Box<RegistryError> },
+    /// Whoever was to give credentials did not.
+    #[error("credentials for {host}: {reason}")]
+    Credentials { host: String, reason: String },
+    /// The operator's settings leave nobody to ask.
+    #[error("no {what} hosts: not found")]
+    NoHosts {
+        /// `pull`, `resolve` or `push`.
+        what: &'static str,
     },
     /// The registry wants Basic authentication and the caller has nothing to offer.
     #[error("{method} \"{url}\": no basic auth credentials")]
     NoCredentials { method: &'static str, url: String },
     /// A status that has no meaning here.
     #[error("received unexpected HTTP status: {status} from {method} \"{url}\"")]
-    UnexpectedStatus { method: &'static str, url: String, status: String },
+    UnexpectedStatus {
+        method: &'static str,
+        url: String,
+        /// Number and words.
+        status: String,
+        retry_after: Option<Duration>,
+    },
     /// The answer is not what the specification promises.
     #[error("{method} \"{url}\": {reason}")]
     Malformed { method: &'static str, url: String, reason: String },
@@ -90,6 +119,9 @@ impl RegistryError {
                 _ => Kind::Unknown,
             },
             Self::Transport { .. } => Kind::Unavailable,
+            Self::Token { source, .. } => source.kind(),
+            Self::NoHosts { .. } => Kind::NotFound,
+            Self::Credentials { .. } => Kind::Unavailable,
             Self::NoCredentials { .. } => Kind::Unauthenticated,
             Self::UnexpectedStatus { .. } | Self::Malformed { .. } => Kind::Unknown,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Kind::DataLoss,
@@ -104,7 +136,37 @@ impl RegistryError {
     pub fn api(&self) -> Option<&ApiError> {
         match self {
             Self::Api(api) => Some(api),
+            Self::Token { source, .. } => source.api(),
             _ => None,
+        }
+    }
+
+    /// The HTTP status that the registry or its token service refused with.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Api(api) => Some(api.status),
+            Self::UnexpectedStatus { status, .. } => status.split(' ').next()?.parse().ok(),
+            Self::Token { source, .. } => source.status(),
+            _ => None,
+        }
+    }
+
+    /// How long the registry wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api(api) => api.retry_after,
+            Self::UnexpectedStatus { retry_after, .. } => *retry_after,
+            Self::Token { source, .. } => source.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Whether no connection was made at all.
+    pub(crate) fn is_connect(&self) -> bool {
+        match self {
+            Self::Transport { is_connect, .. } => *is_connect,
+            Self::Token { source, .. } => source.is_connect(),
+            _ => false,
         }
     }
 
@@ -112,9 +174,13 @@ impl RegistryError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Transport { .. } => true,
-            Self::Api(api) => api.status == 429 || api.status >= 500,
-            Self::UnexpectedStatus { status, .. } => status.starts_with('5') || status.starts_with("429"),
-            _ => false,
+            Self::Token { source, .. } => source.is_passing(),
+            _ => self.status().is_some_and(is_passing),
         }
     }
+}
+
+/// Whether the status is about the moment and not about the request.
+pub(crate) fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }

@@ -22,8 +22,11 @@ mod config;
 mod credentials;
 mod endpoint;
 mod error;
+mod hosts;
 mod manifest;
+mod ranges;
 mod repository;
+mod scope;
 mod session;
 mod tls;
 mod token;
@@ -32,8 +35,10 @@ mod upload;
 
 pub use blob::Blob;
 pub use client::Client;
-pub use config::{Config, HeaderMap, HeaderName, HeaderValue, InsecureRule, InsecureRuleError, Retry};
-pub use credentials::Credentials;
+pub use config::{
+    Config, HeaderMap, HeaderName, HeaderValue, InsecureRule, InsecureRuleError, Ranges, Retry, Scheme,
+};
+pub use credentials::{Answer, AskCredentials, CredentialSource, Credentials};
 pub use error::{ApiError, RegistryError};
 pub use manifest::{
     Children, Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest,

@@ -90,8 +90,19 @@ pub struct Descriptor {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// Where else the content can be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "none_is_no_url")]
+    pub urls: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "none_is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Some writers put `null` for no URLs.
+fn none_is_no_url<'de, D>(from: D) -> Result<Vec<String>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// Some writers put `null` for no annotations.
@@ -104,7 +115,14 @@ where
 
 impl Descriptor {
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() }
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+        }
     }
 
     /// How a layer is packed.

@@ -1,9 +1,9 @@
 //! One repository of a registry: what its tags are, its manifests and its blobs.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, RANGE};
 use reqwest::{Method, Response, Url};
@@ -13,15 +13,18 @@ use wharf_vocab::{Digest, is_tag};
 use crate::answer::{self, malformed};
 use crate::blob::Blob;
 use crate::client::Shared;
-use crate::config::Config;
-use crate::credentials::Credentials;
+use crate::credentials::CredentialSource;
 use crate::endpoint::{Endpoint, endpoints};
 use crate::error::RegistryError;
 use crate::manifest::{ACCEPTED, Descriptor, MAX_MANIFEST, Manifest, media_types};
+use crate::ranges::Range;
+use crate::scope::Scopes;
 use crate::session::Session;
 use crate::transport::Outgoing;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
+/// URLs of a foreign layer that are tried.
+const MAX_URLS: usize = 8;
 const MAX_TAGS: usize = 100_000;
 const MAX_TAG_PAGES: usize = 1000;
 const MAX_TAG_PAGE: usize = 4 << 20;
@@ -64,17 +67,26 @@ struct Inner {
     shared: Arc<Shared>,
     domain: String,
     path: String,
-    credentials: Credentials,
+    credentials: CredentialSource,
     /// What tokens are asked for: `pull`, or `pull,push`.
     actions: &'static str,
     endpoints: tokio::sync::OnceCell<Vec<Endpoint>>,
     sessions: tokio::sync::Mutex<Vec<Option<Arc<Session>>>>,
-    /// The endpoint that served last.
-    preferred: AtomicUsize,
+    /// Endpoints that were not there, which are not asked again.
+    dead: Mutex<BTreeSet<usize>>,
+}
+
+/// What a request is about, and so who may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Pull,
+    /// What a name means: those who may be asked are trusted with it.
+    Resolve,
+    Push,
 }
 
 impl Repository {
-    pub(crate) fn new(shared: Arc<Shared>, domain: &str, path: &str, credentials: Credentials) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, domain: &str, path: &str, credentials: CredentialSource) -> Self {
         Self::with_actions(shared, domain, path, credentials, "pull")
     }
 
@@ -99,7 +111,7 @@ impl Repository {
         shared: Arc<Shared>,
         domain: &str,
         path: &str,
-        credentials: Credentials,
+        credentials: CredentialSource,
         actions: &'static str,
     ) -> Self {
         Self {
@@ -111,7 +123,7 @@ impl Repository {
                 actions,
                 endpoints: tokio::sync::OnceCell::new(),
                 sessions: tokio::sync::Mutex::default(),
-                preferred: AtomicUsize::new(0),
+                dead: Mutex::default(),
             }),
         }
     }
@@ -125,7 +137,7 @@ impl Repository {
     pub async fn resolve(&self, target: &Target) -> Result<Descriptor, RegistryError> {
         let path = self.manifest_path(target)?;
         let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+        self.over_endpoints(Act::of(target), |session: Arc<Session>| {
             Box::pin(async move {
                 let response = session.send(manifest_request(Method::HEAD, session.url(path)?)).await?;
                 if response.status().is_success()
@@ -144,7 +156,7 @@ impl Repository {
     pub async fn manifest(&self, target: &Target) -> Result<FetchedManifest, RegistryError> {
         let path = self.manifest_path(target)?;
         let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+        self.over_endpoints(Act::of(target), |session: Arc<Session>| {
             Box::pin(async move { self.get_manifest(&session, path, target, None).await })
         })
         .await
@@ -156,7 +168,7 @@ impl Repository {
         let path = self.manifest_path(&target)?;
         let (target, expected) = (&target, Some(descriptor));
         let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+        self.over_endpoints(Act::Pull, |session: Arc<Session>| {
             Box::pin(async move { self.get_manifest(&session, path, target, expected).await })
         })
         .await
@@ -167,7 +179,7 @@ impl Repository {
         let target = Target::Digest(descriptor.digest.clone());
         let path = self.manifest_path(&target)?;
         let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+        self.over_endpoints(Act::Pull, |session: Arc<Session>| {
             Box::pin(async move {
                 let response = session.send(manifest_request(Method::GET, session.url(path)?)).await?;
                 if !response.status().is_success() {
@@ -213,9 +225,9 @@ impl Repository {
             #[serde(default)]
             tags: Option<Vec<String>>,
         }
-        let path = format!("/v2/{}/tags/list?n=1000", self.inner.path);
+        let path = format!("/{}/tags/list?n=1000", self.inner.path);
         let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+        self.over_endpoints(Act::Resolve, |session: Arc<Session>| {
             Box::pin(async move {
                 let mut url = session.url(path)?;
                 let mut all = Vec::new();
@@ -243,17 +255,32 @@ impl Repository {
         .await
     }
 
-    /// A blob's answer from `offset` on; the status is 200 or 206.
-    pub(crate) async fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Response, RegistryError> {
-        let path = format!("/v2/{}/blobs/{digest}", self.inner.path);
-        let path = path.as_str();
-        self.over_endpoints(|session: Arc<Session>| {
+    /// A blob's answer; the status is 200 or 206. What its publisher keeps is asked for there first.
+    pub(crate) async fn open_blob(
+        &self,
+        descriptor: &Descriptor,
+        range: Range,
+    ) -> Result<Response, RegistryError> {
+        let (digest, range) = (&descriptor.digest, range.header());
+        let range = range.and_then(|range| HeaderValue::from_str(&range).ok());
+        if descriptor.is_foreign() {
+            for url in descriptor.urls.iter().take(MAX_URLS) {
+                match self.open_elsewhere(url, range.clone()).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => {
+                        tracing::debug!(%digest, %error, "publisher does not serve, trying the next")
+                    }
+                }
+            }
+        }
+        let path = format!("/{}/blobs/{digest}", self.inner.path);
+        let (path, range) = (path.as_str(), &range);
+        self.over_endpoints(Act::Pull, |session: Arc<Session>| {
             Box::pin(async move {
                 let mut request = Outgoing::new(Method::GET, session.url(path)?);
-                if offset > 0
-                    && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
-                {
-                    request.headers.insert(RANGE, range);
+                request.once = true;
+                if let Some(range) = range {
+                    request.headers.insert(RANGE, range.clone());
                 }
                 let response = session.send(request).await?;
                 if response.status().is_success() {
@@ -265,13 +292,30 @@ impl Repository {
         .await
     }
 
+    /// From a URL that a manifest names: without credentials, and over TLS unless the host may do without.
+    async fn open_elsewhere(&self, url: &str, range: Option<HeaderValue>) -> Result<Response, RegistryError> {
+        let wrong = || RegistryError::Settings("a layer's URL is no http or https URL".to_owned());
+        let url: Url = url.parse().map_err(|_| wrong())?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong());
+        }
+        let mut request = Outgoing::new(Method::GET, url);
+        request.headers.extend(range.map(|range| (RANGE, range)));
+        let endpoint = Endpoint::elsewhere(&request.url);
+        let response = self.inner.shared.transport.send(&request, &endpoint).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(answer::refusal(&Method::GET, response).await)
+    }
+
     pub(crate) fn manifest_path(&self, target: &Target) -> Result<String, RegistryError> {
         if let Target::Tag(tag) = target
             && !is_tag(tag)
         {
             return Err(RegistryError::Settings(format!("{tag:?} is no tag")));
         }
-        Ok(format!("/v2/{}/manifests/{target}", self.inner.path))
+        Ok(format!("/{}/manifests/{target}", self.inner.path))
     }
 
     async fn get_manifest(
@@ -311,49 +355,88 @@ impl Repository {
         Ok(FetchedManifest { descriptor, bytes, manifest })
     }
 
-    /// Runs `act` at the endpoint that served last, then at those after it while going on makes sense: after any
-    /// failure of a mirror, and from HTTPS to the plain HTTP of the same host when no TLS was to be had.
-    pub(crate) async fn over_endpoints<'f, T, F>(&self, act: F) -> Result<T, RegistryError>
+    /// Runs `act` at the endpoints that may be asked, in order, until one serves. From HTTPS the plain HTTP of the
+    /// same host is gone on to only when no TLS was to be had.
+    pub(crate) async fn over_endpoints<'f, T, F>(&self, what: Act, act: F) -> Result<T, RegistryError>
     where
         F: Fn(Arc<Session>) -> Attempt<'f, T> + Send + Sync,
     {
-        let inner = &*self.inner;
-        let config = inner.shared.transport.config();
-        let endpoints = inner.endpoints.get_or_init(|| self.find_endpoints(config)).await;
-        let start = inner.preferred.load(Ordering::Relaxed);
-        for (index, endpoint) in endpoints.iter().enumerate().skip(start) {
-            let is_last = index + 1 == endpoints.len();
-            let session = match self.session(index, endpoint).await {
-                Ok(session) => session,
-                Err(error)
-                    if is_last || !(endpoint.mirror || matches!(error, RegistryError::Transport { .. })) =>
-                {
-                    return Err(error);
-                }
-                Err(error) => {
-                    tracing::debug!(endpoint = %endpoint.base, %error, "trying the next endpoint");
-                    continue;
+        let endpoints = self.endpoints(what).await?;
+        let mut failure: Option<(u8, RegistryError)> = None;
+        let mut left: VecDeque<_> = endpoints.iter().collect();
+        while let Some((index, endpoint)) = left.pop_front() {
+            let outcome = match self.session(*index, endpoint).await {
+                Ok(session) => act(session).await,
+                Err(error) => Err(error),
+            };
+            let error = match outcome {
+                Err(error) => error,
+                Ok(done) => {
+                    self.no_twin(*index, endpoint);
+                    return Ok(done);
                 }
             };
-            match act(session).await {
-                Err(error) if endpoint.mirror && !is_last => {
-                    tracing::debug!(endpoint = %endpoint.base, %error, "mirror does not serve, trying the next");
+            if error.is_connect() && !left.is_empty() {
+                self.dead().insert(*index);
+                if endpoint.has_plain_twin {
+                    tracing::debug!(endpoint = %endpoint.base, %error, "no TLS to be had, trying without");
+                    continue;
                 }
-                other => {
-                    inner.preferred.fetch_max(index, Ordering::Relaxed);
-                    return other;
-                }
+            } else if endpoint.has_plain_twin {
+                // it speaks TLS: what it said there counts
+                self.no_twin(*index, endpoint);
+                left.retain(|(other, _)| *other != index + 1);
+            }
+            if left.is_empty() {
+                return Err(match failure {
+                    // the first of those that got furthest
+                    Some((rank, earlier)) if rank >= rank_of(&error) => earlier,
+                    _ => error,
+                });
+            }
+            tracing::debug!(endpoint = %endpoint.base, %error, "trying the next endpoint");
+            let rank = rank_of(&error);
+            if !endpoint.mirror && failure.as_ref().is_none_or(|(known, _)| rank > *known) {
+                failure = Some((rank, error));
             }
         }
-        Err(RegistryError::Settings(format!("no endpoints found for {}", inner.domain)))
+        Err(failure.map_or(RegistryError::NoHosts { what: what.as_str() }, |(_, error)| error))
     }
 
-    async fn find_endpoints(&self, config: &Config) -> Vec<Endpoint> {
-        let mut found = endpoints(config, &self.inner.domain).await;
-        if self.inner.actions != "pull" {
-            found.retain(|endpoint| !endpoint.mirror);
+    /// A host that speaks TLS is never spoken to without.
+    fn no_twin(&self, index: usize, endpoint: &Endpoint) {
+        if endpoint.has_plain_twin {
+            self.dead().insert(index + 1);
         }
-        found
+    }
+
+    fn dead(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.inner.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that may be asked, with their numbers.
+    async fn endpoints(&self, what: Act) -> Result<Vec<(usize, Endpoint)>, RegistryError> {
+        let inner = &*self.inner;
+        let config = inner.shared.transport.config();
+        let all = inner.endpoints.get_or_try_init(|| endpoints(config, &inner.domain)).await?;
+        let may = |endpoint: &Endpoint| match what {
+            Act::Pull => endpoint.can.pull,
+            Act::Resolve => endpoint.can.pull && endpoint.can.resolve,
+            Act::Push => endpoint.can.push && !endpoint.mirror,
+        };
+        let mut found: Vec<_> = all.iter().cloned().enumerate().filter(|(_, e)| may(e)).collect();
+        if what == Act::Push {
+            // one place alone, with what it has of TLS
+            found.truncate(if found.first().is_some_and(|(_, e)| e.has_plain_twin) { 2 } else { 1 });
+        }
+        if found.is_empty() {
+            return Err(RegistryError::NoHosts { what: what.as_str() });
+        }
+        let dead = self.dead();
+        if found.iter().any(|(index, _)| !dead.contains(index)) {
+            found.retain(|(index, _)| !dead.contains(index));
+        }
+        Ok(found)
     }
 
     /// The session at an endpoint; parallel callers share one ping.
@@ -363,14 +446,42 @@ impl Repository {
         if let Some(Some(known)) = sessions.get(index) {
             return Ok(known.clone());
         }
-        let scope = format!("repository:{}:{}", inner.path, inner.actions);
+        let scopes = Scopes::default().with(&format!("repository:{}:{}", inner.path, inner.actions));
         let credentials = inner.credentials.clone();
-        let made = Arc::new(Session::open(inner.shared.clone(), endpoint.clone(), scope, credentials).await?);
+        let made =
+            Arc::new(Session::open(inner.shared.clone(), endpoint.clone(), scopes, credentials).await?);
         if sessions.len() <= index {
             sessions.resize(index + 1, None);
         }
         sessions[index] = Some(made.clone());
         Ok(made)
+    }
+}
+
+impl Act {
+    fn of(target: &Target) -> Self {
+        match target {
+            Target::Tag(_) => Self::Resolve,
+            Target::Digest(_) => Self::Pull,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Resolve => "resolve",
+            Self::Push => "push",
+        }
+    }
+}
+
+/// How far an endpoint was got with before it failed.
+fn rank_of(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::Transport { .. } | RegistryError::Token { .. } => 1,
+        RegistryError::NoCredentials { .. } => 1,
+        RegistryError::Api(api) if api.status == 404 => 2,
+        _ => 3,
     }
 }
 

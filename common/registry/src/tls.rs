@@ -1,59 +1,128 @@
 //! TLS settings: the system's certificate authorities, a registry's own, or no verification.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme};
 
 use crate::error::RegistryError;
 
 const MAX_PEM: u64 = 1 << 20;
 
-/// Who vouches for a registry.
-pub(crate) enum Trust<'a> {
-    /// The system's authorities.
-    System,
-    /// Those and the files in the registry's own folder.
-    Folder(&'a Path),
-    /// Nobody: the operator listed the registry as insecure.
-    Anyone,
+/// A file with certificates or a key, and the state in which it was found: when it is replaced, the settings are others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PemFile {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    size: u64,
 }
 
-pub(crate) fn client_config(trust: &Trust<'_>) -> Result<ClientConfig, RegistryError> {
+impl PemFile {
+    pub fn at(path: PathBuf) -> Result<Self, RegistryError> {
+        // what is missing is reported when it is read: it may belong to a host that is never asked
+        let found = fs::metadata(&path).ok();
+        let modified = found.as_ref().and_then(|found| found.modified().ok());
+        Ok(Self { path, modified, size: found.map_or(0, |found| found.len()) })
+    }
+
+    #[cfg(test)]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What the client shows to a registry that asks for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientPair {
+    pub certificate: PemFile,
+    /// None: in the same file.
+    pub key: Option<PemFile>,
+}
+
+/// How connections to a host are made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct TlsSettings {
+    /// Authorities beside the system's.
+    pub ca: Vec<PemFile>,
+    pub client: Vec<ClientPair>,
+    /// Whoever answers is taken for the registry.
+    pub skip_verify: bool,
+    pub dial_timeout: Option<Duration>,
+}
+
+/// Reads the files. Blocks on the disk.
+pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, RegistryError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| RegistryError::Settings(e.to_string()))?;
-    let builder = match trust {
-        Trust::Anyone => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
-        }
-        Trust::System => builder.with_root_certificates(system_roots()),
-        Trust::Folder(folder) => {
-            let mut roots = system_roots();
-            for file in files_ending(folder, "crt")? {
-                for certificate in certificates(&file)? {
-                    roots.add(certificate).map_err(|e| unusable(&file, &e))?;
-                }
+    let builder = if settings.skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+    } else {
+        let mut roots = system_roots();
+        for PemFile { path, .. } in &settings.ca {
+            let found = certificates(path)?;
+            if found.is_empty() {
+                return Err(unusable(path, &"no certificate is in it"));
             }
-            let builder = builder.with_root_certificates(roots);
-            if let Some(file) = files_ending(folder, "cert")?.first() {
-                let key_file = file.with_extension("key");
-                let key =
-                    PrivateKeyDer::from_pem_slice(&read(&key_file)?).map_err(|e| unusable(&key_file, &e))?;
-                return builder
-                    .with_client_auth_cert(certificates(file)?, key)
-                    .map_err(|e| unusable(file, &e));
+            for certificate in found {
+                roots.add(certificate).map_err(|e| unusable(path, &e))?;
             }
-            builder
         }
+        builder.with_root_certificates(roots)
     };
-    Ok(builder.with_no_client_auth())
+    if settings.client.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let pairs = settings.client.iter().map(certified).collect::<Result<_, _>>()?;
+    Ok(builder.with_client_cert_resolver(Arc::new(OneOf(pairs))))
+}
+
+fn certified(pair: &ClientPair) -> Result<Arc<CertifiedKey>, RegistryError> {
+    let file = &pair.certificate.path;
+    let key_file = pair.key.as_ref().map_or(file, |key| &key.path);
+    let chain = certificates(file)?;
+    if chain.is_empty() {
+        return Err(unusable(file, &"no certificate is in it"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(key_file)?).map_err(|e| unusable(key_file, &e))?;
+    let key = ring::sign::any_supported_type(&key).map_err(|e| unusable(key_file, &e))?;
+    let pair = CertifiedKey::new(chain, key);
+    match pair.keys_match() {
+        // Unknown: the key does not tell
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(pair)),
+        Err(e) => Err(unusable(file, &e)),
+    }
+}
+
+/// Shows the first pair that an authority which the server names has signed, else the first.
+#[derive(Debug)]
+struct OneOf(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for OneOf {
+    fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let usable = |pair: &&Arc<CertifiedKey>| pair.key.choose_scheme(schemes).is_some();
+        // an issuer's name stands in a certificate as the server sends it, byte for byte
+        let named = |pair: &&Arc<CertifiedKey>| {
+            let contains = |of: &[u8], name: &[u8]| of.windows(name.len().max(1)).any(|part| part == name);
+            pair.cert.iter().any(|c| authorities.iter().any(|authority| contains(c, authority)))
+        };
+        let mut pairs = self.0.iter().filter(usable);
+        let first = pairs.clone().next();
+        pairs.find(named).or(first).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 fn system_roots() -> RootCertStore {
@@ -80,18 +149,6 @@ fn read(file: &Path) -> Result<Vec<u8>, RegistryError> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<_, _>>().map_err(|e| unusable(file, &e))
-}
-
-fn files_ending(folder: &Path, extension: &str) -> Result<Vec<std::path::PathBuf>, RegistryError> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|e| unusable(folder, &e))? {
-        let path = entry.map_err(|e| unusable(folder, &e))?.path();
-        if path.extension().is_some_and(|e| e == extension) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 #[derive(Debug)]

@@ -1,17 +1,19 @@
 //! One HTTP request with its redirects, without authentication logic.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use rustls::{AlertDescription, CertificateError};
 
 use crate::config::Config;
-use crate::endpoint::{authority, is_insecure};
+use crate::endpoint::{Endpoint, authority, is_insecure};
 use crate::error::RegistryError;
-use crate::tls::{Trust, client_config};
+use crate::scope::Scopes;
+use crate::tls::{TlsSettings, client_config};
 
 const MAX_REDIRECTS: usize = 10;
 
@@ -26,6 +28,12 @@ pub(crate) struct Outgoing {
     pub authorization: Option<HeaderValue>,
     /// Headers that, too, do not leave the origin.
     pub own: HeaderMap,
+    /// Scopes that the request needs beside those of its repository.
+    pub scopes: Scopes,
+    /// It goes to a token service: that is part of the registry, wherever it is.
+    pub is_for_token: bool,
+    /// It is not made again when it fails for a passing reason: its sender sees to that.
+    pub once: bool,
     /// A body of its own, made anew for each time the request is sent.
     pub content: Option<Content>,
 }
@@ -42,6 +50,9 @@ impl Outgoing {
             form: None,
             authorization: None,
             own: HeaderMap::new(),
+            scopes: Scopes::default(),
+            is_for_token: false,
+            once: false,
             content: None,
         }
     }
@@ -71,19 +82,15 @@ pub(crate) fn shown(url: &Url) -> String {
 
 pub(crate) struct Transport {
     config: Config,
-    /// Verifies certificates against the system's authorities.
-    secure: Client,
-    /// Verifies nothing; for hosts listed as insecure.
-    insecure: Client,
-    /// Hosts that have certificates of their own.
-    own: Mutex<BTreeMap<String, Client>>,
+    clients: Mutex<HashMap<TlsSettings, Client>>,
 }
 
+/// Clients kept; each has its connections.
+const MAX_CLIENTS: usize = 64;
+
 impl Transport {
-    pub fn new(config: Config) -> Result<Arc<Self>, RegistryError> {
-        let secure = client(&config, &Trust::System)?;
-        let insecure = client(&config, &Trust::Anyone)?;
-        Ok(Arc::new(Self { config, secure, insecure, own: Mutex::default() }))
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self { config, clients: Mutex::default() })
     }
 
     pub fn config(&self) -> &Config {
@@ -91,11 +98,11 @@ impl Transport {
     }
 
     /// Sends the request and follows redirects of reads.
-    pub async fn send(&self, request: &Outgoing) -> Result<Response, RegistryError> {
+    pub async fn send(&self, request: &Outgoing, endpoint: &Endpoint) -> Result<Response, RegistryError> {
         let origin = request.url.origin();
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let client = self.client_for(&url).await?;
+            let client = self.client_for(&url, request, endpoint).await?;
             let mut builder =
                 client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
             if let Some(form) = &request.form {
@@ -125,35 +132,52 @@ impl Transport {
         })
     }
 
-    async fn client_for(&self, url: &Url) -> Result<Client, RegistryError> {
+    /// The endpoint's own certificate is shown to it and to its token service, and nowhere else.
+    async fn client_for(
+        &self,
+        url: &Url,
+        request: &Outgoing,
+        endpoint: &Endpoint,
+    ) -> Result<Client, RegistryError> {
         let host = authority(url);
         let insecure = is_insecure(&self.config, &host).await;
-        if url.scheme() == "http" && !insecure {
+        if url.scheme() == "http" && !insecure && !endpoint.is_plain() {
             return Err(RegistryError::PlainHttp { url: shown(url) });
         }
-        let Some(folder) = self.config.certificates.as_ref().map(|f| f.join(&host)).filter(|f| f.is_dir())
-        else {
-            return Ok(if insecure { self.insecure.clone() } else { self.secure.clone() });
-        };
-        if let Some(known) = self.own.lock().unwrap_or_else(PoisonError::into_inner).get(&host) {
+        let mut tls = endpoint.tls.clone();
+        if host != endpoint.host {
+            tls.skip_verify |= insecure;
+            if !request.is_for_token {
+                tls.client.clear();
+            }
+        }
+        self.client(tls).await
+    }
+
+    async fn client(&self, tls: TlsSettings) -> Result<Client, RegistryError> {
+        if let Some(known) = self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(&tls) {
             return Ok(known.clone());
         }
-        let made = client(&self.config, &Trust::Folder(&folder))?;
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(host, made.clone());
-        Ok(made)
+        let connect_timeout = tls.dial_timeout.unwrap_or(self.config.connect_timeout);
+        let settings = tls.clone();
+        let made = tokio::task::spawn_blocking(move || client_config(&settings)).await;
+        let made = made.unwrap_or_else(|e| Err(RegistryError::Settings(e.to_string())))?;
+        let client = Client::builder()
+            .user_agent(&self.config.user_agent)
+            .redirect(redirect::Policy::none())
+            .connect_timeout(connect_timeout)
+            .read_timeout(self.config.read_timeout)
+            .referer(false)
+            .tls_backend_preconfigured(made)
+            .build()
+            .map_err(|e| RegistryError::Settings(e.to_string()))?;
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        // made twice at once, the first is kept
+        Ok(clients.entry(tls).or_insert(client).clone())
     }
-}
-
-fn client(config: &Config, trust: &Trust<'_>) -> Result<Client, RegistryError> {
-    Client::builder()
-        .user_agent(&config.user_agent)
-        .redirect(redirect::Policy::none())
-        .connect_timeout(config.connect_timeout)
-        .read_timeout(config.read_timeout)
-        .referer(false)
-        .tls_backend_preconfigured(client_config(trust)?)
-        .build()
-        .map_err(|e| RegistryError::Settings(e.to_string()))
 }
 
 /// Where a redirect leads, if it may be followed.
@@ -181,9 +205,16 @@ fn redirected(request: &Outgoing, from: &Url, response: &Response) -> Result<Opt
     }
 }
 
+const UNVERIFIED: &str = "tls: failed to verify certificate: x509:";
+
 /// A request that got no answer, in the words of Go's net package.
 pub(crate) fn broken(method: &Method, url: &Url, error: &reqwest::Error) -> RegistryError {
-    RegistryError::Transport { method: spelled(method), url: shown(url), reason: reason(url, error) }
+    RegistryError::Transport {
+        method: spelled(method),
+        url: shown(url),
+        reason: reason(url, error),
+        is_connect: error.is_connect(),
+    }
 }
 
 fn reason(url: &Url, error: &reqwest::Error) -> String {
@@ -198,6 +229,21 @@ fn reason(url: &Url, error: &reqwest::Error) -> String {
                 return match tls {
                     rustls::Error::InvalidMessage(_) => {
                         "http: server gave HTTP response to HTTPS client".to_owned()
+                    }
+                    rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                        format!("{UNVERIFIED} certificate signed by unknown authority")
+                    }
+                    rustls::Error::InvalidCertificate(
+                        CertificateError::Expired | CertificateError::ExpiredContext { .. },
+                    ) => format!("{UNVERIFIED} certificate has expired or is not yet valid"),
+                    rustls::Error::InvalidCertificate(
+                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                    ) => format!("{UNVERIFIED} certificate is not valid for {host}"),
+                    rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                        "remote error: tls: certificate required".to_owned()
+                    }
+                    rustls::Error::AlertReceived(AlertDescription::BadCertificate) => {
+                        "remote error: tls: bad certificate".to_owned()
                     }
                     other => format!("tls: {other}"),
                 };

@@ -1,20 +1,20 @@
 //! The registry end of a transfer: which repository, with whose credentials.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tonic::Status;
 use wharf_containerd::containerd::types::transfer as api;
 use wharf_kinds::Kind;
 use wharf_registry::{
-    Client, Config, Credentials, HeaderMap, HeaderName, HeaderValue, InsecureRule, RegistryError, Repository,
-    Target,
+    Answer, AskCredentials, Client, Config, CredentialSource, Credentials, HeaderMap, HeaderName, HeaderValue,
+    RegistryError, Repository, Scheme, Target,
 };
 use wharf_vocab::ImageReference;
 
 use crate::status::status;
 use crate::storage::{Failure, refused};
-use crate::streaming::Streams;
+use crate::streaming::{Stream, Streams};
 
 impl Failure for RegistryError {
     fn kind_of(&self) -> Kind {
@@ -25,11 +25,18 @@ impl Failure for RegistryError {
 /// Clients of registries; the one with plain settings is kept with its connections and tokens.
 #[derive(Default)]
 pub(super) struct Registries {
+    /// The operator's folder with a folder for each registry, for requests that name none.
+    hosts: Option<PathBuf>,
     plain: OnceLock<Client>,
 }
 
 impl Registries {
-    /// The repository and what of it is meant. Credentials are asked for on the client's stream, once.
+    pub fn new(hosts: Option<PathBuf>) -> Self {
+        Registries { hosts, plain: OnceLock::new() }
+    }
+
+    /// The repository and what of it is meant. Credentials are asked for on the client's stream, once for each host
+    /// that wants some.
     pub async fn open(
         &self,
         registry: &api::OciRegistry,
@@ -47,12 +54,14 @@ impl Registries {
             }
         };
         let resolver = registry.resolver.clone().unwrap_or_default();
-        let client = self.client(&resolver, reference.domain())?;
+        let client = self.client(&resolver)?;
         let credentials = match resolver.auth_stream.as_str() {
-            "" => Credentials::Anonymous,
+            "" => CredentialSource::from(Credentials::Anonymous),
             name => {
-                let domain = reference.domain();
-                ask(streams, namespace, name, domain, &registry.reference).await?
+                let stream = tokio::sync::Mutex::new(streams.take(namespace, name)?);
+                let asked: Arc<dyn AskCredentials> =
+                    Arc::new(ClientsWord { stream, reference: registry.reference.clone() });
+                asked.into()
             }
         };
         let repository =
@@ -60,26 +69,38 @@ impl Registries {
         Ok((repository, target))
     }
 
-    fn client(&self, resolver: &api::RegistryResolver, domain: &str) -> Result<Client, Status> {
-        if !matches!(resolver.default_scheme.as_str(), "" | "http" | "https") {
-            let text = format!(
-                "resolver.default_scheme: {:?} is neither http nor https: invalid argument",
-                resolver.default_scheme
-            );
-            return Err(status(Kind::InvalidArgument, text));
-        }
-        let plain =
-            resolver.default_scheme != "http" && resolver.host_dir.is_empty() && resolver.headers.is_empty();
+    fn client(&self, resolver: &api::RegistryResolver) -> Result<Client, Status> {
+        let default_scheme = match resolver.default_scheme.as_str() {
+            "" => None,
+            "http" => Some(Scheme::Http),
+            "https" => Some(Scheme::Https),
+            other => {
+                let text = format!(
+                    "resolver.default_scheme: {other:?} is neither http nor https: invalid argument"
+                );
+                return Err(status(Kind::InvalidArgument, text));
+            }
+        };
+        let hosts = match resolver.host_dir.as_str() {
+            "" => self.hosts.clone(),
+            folder if !folder.starts_with('/') => {
+                let text = "resolver.host_dir: it is no absolute path: invalid argument";
+                return Err(status(Kind::InvalidArgument, text));
+            }
+            folder => Some(PathBuf::from(folder)),
+        };
+        let plain = default_scheme.is_none() && hosts == self.hosts && resolver.headers.is_empty();
         if plain && let Some(client) = self.plain.get() {
             return Ok(client.clone());
         }
-        let mut config = Config { headers: headers(resolver)?, ..Config::default() };
-        if !resolver.host_dir.is_empty() {
-            config.certificates = Some(certificates(&resolver.host_dir, domain)?);
-        }
-        if resolver.default_scheme == "http" {
-            config.insecure.push(InsecureRule::Host(domain.to_owned()));
-        }
+        // containerd asks no registry whether it is there
+        let config = Config {
+            headers: headers(resolver)?,
+            hosts,
+            default_scheme,
+            greet: false,
+            ..Config::default()
+        };
         let client = Client::new(config).map_err(refused)?;
         if plain {
             return Ok(self.plain.get_or_init(|| client).clone());
@@ -102,59 +123,44 @@ fn headers(resolver: &api::RegistryResolver) -> Result<HeaderMap, Status> {
     Ok(headers)
 }
 
-/// The folder with registries' certificates. Of what containerd reads there, `HOST[:PORT]` with certificates is
-/// understood; where something else is meant for the registry it is refused and not passed over.
-fn certificates(folder: &str, domain: &str) -> Result<PathBuf, Status> {
-    let folder = PathBuf::from(folder);
-    if !folder.is_absolute() {
-        let text = "resolver.host_dir: it is no absolute path: invalid argument";
-        return Err(status(Kind::InvalidArgument, text));
-    }
-    let underscored = domain.rsplit_once(':').map(|(host, port)| folder.join(format!("{host}_{port}_")));
-    let hub = (domain == "docker.io").then(|| folder.join(domain));
-    let settings = [folder.join(domain).join("hosts.toml"), folder.join("_default")];
-    for path in settings.into_iter().chain(underscored).chain(hub) {
-        if path.exists() {
-            let text = format!("resolver.host_dir: {} is not understood: not implemented", path.display());
-            return Err(status(Kind::Unimplemented, text));
-        }
-    }
-    Ok(folder)
+/// Credentials as the client gives them on its stream.
+struct ClientsWord {
+    stream: tokio::sync::Mutex<Stream>,
+    reference: String,
 }
 
-/// Asks the client for credentials.
-async fn ask(
-    streams: &Streams,
-    namespace: &str,
-    name: &str,
-    host: &str,
-    reference: &str,
-) -> Result<Credentials, Status> {
-    let mut stream = streams.take(namespace, name)?;
-    let request = api::AuthRequest {
-        host: host.to_owned(),
-        reference: reference.to_owned(),
-        wwwauthenticate: Vec::new(),
-    };
-    if !stream.send("containerd.types.transfer.AuthRequest", &request).await {
-        return Err(status(Kind::Unavailable, "the client closed its stream for credentials"));
+impl AskCredentials for ClientsWord {
+    fn ask<'a>(&'a self, host: &'a str, challenges: &'a [String]) -> Answer<'a> {
+        Box::pin(async move {
+            let failed = |reason: &str| RegistryError::Credentials {
+                host: host.to_owned(),
+                reason: reason.to_owned(),
+            };
+            let mut stream = self.stream.lock().await;
+            let request = api::AuthRequest {
+                host: host.to_owned(),
+                reference: self.reference.clone(),
+                wwwauthenticate: challenges.to_vec(),
+            };
+            if !stream.send("containerd.types.transfer.AuthRequest", &request).await {
+                return Err(failed("the client closed its stream"));
+            }
+            let answer = stream.receive::<api::AuthResponse>("containerd.types.transfer.AuthResponse");
+            let answer = answer.await.map_err(|status| failed(status.message()))?;
+            Ok(answer.map_or(Credentials::Anonymous, given))
+        })
     }
-    let answer: Option<api::AuthResponse> = stream.receive("containerd.types.transfer.AuthResponse").await?;
-    let Some(answer) = answer else { return Ok(Credentials::Anonymous) };
-    Ok(match answer.auth_type() {
+}
+
+/// Clients send an empty refresh token where they have nothing.
+fn given(answer: api::AuthResponse) -> Credentials {
+    match answer.auth_type() {
+        _ if answer.secret.is_empty() && answer.username.is_empty() => Credentials::Anonymous,
         api::AuthType::None => Credentials::Anonymous,
         api::AuthType::Credentials => {
             Credentials::Password { username: answer.username, password: answer.secret }
         }
         api::AuthType::Refresh => Credentials::IdentityToken(answer.secret),
-        api::AuthType::Header => match answer.secret.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                Credentials::RegistryToken(token.to_owned())
-            }
-            _ => {
-                let text = "an authorization header that is no bearer token: not implemented";
-                return Err(status(Kind::Unimplemented, text));
-            }
-        },
-    })
+        api::AuthType::Header => Credentials::Header(answer.secret),
+    }
 }
