@@ -26,7 +26,7 @@ use crate::listen::{ListenError, SocketConfig, listen};
 use crate::reflection;
 use crate::request::MAX_MESSAGE;
 use crate::sandboxes::{SandboxController, SandboxStore};
-use crate::storage::{OpenError, Storage};
+use crate::storage::{OpenError, Storage, StoragePolicy};
 use crate::tasks::TasksService;
 use crate::ttrpc;
 use crate::version::{VERSION, VersionService};
@@ -52,6 +52,7 @@ pub struct Settings {
     pub ttrpc: SocketConfig,
     /// Shims are to be talkative too.
     pub debug: bool,
+    pub storage: StoragePolicy,
 }
 
 /// Why the server could not start or go on.
@@ -93,9 +94,9 @@ pub async fn serve(
 async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), ServeError> {
     let exchange = Exchange::new();
     // takes the lock on the root folder: everything after is this process's alone
-    let storage = open(settings.root.clone(), exchange.clone()).await?;
-    let sockets = settings.state.join("s");
     folder(&settings.state, 0o711)?;
+    let storage = open(&settings, exchange.clone()).await?;
+    let sockets = settings.state.join("s");
     folder(&sockets, 0o711)?;
     let uuid = identity::of(&settings.root)?;
     let config = Config {
@@ -119,7 +120,7 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     let requests = listen(&settings.grpc)?;
     let found = tasks.recover().await?;
     tracing::info!(tasks = found.tasks, dead = found.dead, swept = found.swept, "tasks recovered");
-    let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root);
+    let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root, &settings.storage);
     let mut routes = RoutesBuilder::default();
     storage.add_to(&mut routes);
     let controller = SandboxController { tasks: tasks.clone(), storage: storage.clone() };
@@ -135,8 +136,10 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
 }
 
 /// Away from the threads that serve: what a crash left may take a while to clear, and the end can be asked for.
-async fn open(root: PathBuf, exchange: Exchange) -> Result<Storage, ServeError> {
-    match tokio::task::spawn_blocking(move || Storage::open(&root, exchange)).await {
+async fn open(settings: &Settings, exchange: Exchange) -> Result<Storage, ServeError> {
+    let (root, targets) = (settings.root.clone(), settings.state.join("mounts"));
+    let policy = settings.storage;
+    match tokio::task::spawn_blocking(move || Storage::open(&root, &targets, policy, exchange)).await {
         Ok(opened) => Ok(opened?),
         Err(broken) => std::panic::resume_unwind(broken.into_panic()),
     }

@@ -1,10 +1,9 @@
 //! `containerd.services.tasks.v1`.
 
+mod checkpoint;
+
 use lifecycle_tasks::{CreateTask, ExecTask, Exit, Phase, ProcessState, Stdio, TaskError, Tasks};
-use prost::Message;
-use prost_types::Any;
 use tonic::{Request, Response, Status};
-use wharf_containerd::containerd::runc::v1::{CheckpointOptions, Options};
 use wharf_containerd::containerd::services::tasks::v1::tasks_server::Tasks as TasksApi;
 use wharf_containerd::containerd::services::tasks::v1::{
     CheckpointTaskRequest, CheckpointTaskResponse, CloseIoRequest, CreateTaskRequest, CreateTaskResponse,
@@ -15,14 +14,16 @@ use wharf_containerd::containerd::services::tasks::v1::{
 };
 use wharf_containerd::containerd::types::Metric;
 use wharf_containerd::containerd::v1::types::{Process, Status as ProcessStatus};
-use wharf_kinds::Kind;
 use wharf_vocab::Filter;
 
+use crate::mounts;
 use crate::request::namespace;
 use crate::status::status;
+use crate::storage::{Storage, scope};
 
 pub(crate) struct TasksService {
     pub(crate) tasks: Tasks,
+    pub(crate) storage: Storage,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -34,17 +35,22 @@ fn refuse(error: TaskError) -> Status {
 #[tonic::async_trait]
 impl TasksApi for TasksService {
     async fn create(&self, request: Request<CreateTaskRequest>) -> Answer<CreateTaskResponse> {
-        let namespace = namespace(&request)?;
+        let (namespace, scope) = (namespace(&request)?, scope(&request)?);
         let request = request.into_inner();
-        if request.checkpoint.is_some() {
-            return Err(status(Kind::Unimplemented, "create from a checkpoint in an image: not implemented"));
+        let options = request.options.as_ref();
+        let from = checkpoint::origin(&self.tasks, &self.storage, &scope, request.checkpoint, options);
+        let origin = from.await?;
+        let mut task_api = (request.task_api_address, request.task_api_version);
+        if task_api.0.is_empty() {
+            task_api = checkpoint::task_api(options)?;
         }
-        let checkpoint = restore_path(request.options.as_ref())?;
         let id = request.container_id;
+        let left = mounts::activate_for_task(&self.storage, &scope, &id, request.rootfs).await?;
+        let (rootfs, is_activated) = left;
         let create = CreateTask {
             namespace,
             id: id.clone(),
-            rootfs: request.rootfs,
+            rootfs,
             stdio: Stdio {
                 stdin: request.stdin,
                 stdout: request.stdout,
@@ -53,10 +59,14 @@ impl TasksApi for TasksService {
             },
             options: request.options,
             runtime: request.runtime_path,
-            task_api: (request.task_api_address, request.task_api_version),
-            checkpoint,
+            task_api,
+            origin,
         };
-        let pid = self.tasks.create(create).await.map_err(refuse)?;
+        let created = self.tasks.create(create).await;
+        if created.is_err() && is_activated {
+            mounts::deactivate_for_task(&self.storage, &scope.namespace, &id).await;
+        }
+        let pid = created.map_err(refuse)?;
         Ok(Response::new(CreateTaskResponse { container_id: id, pid }))
     }
 
@@ -72,6 +82,7 @@ impl TasksApi for TasksService {
         let namespace = namespace(&request)?;
         let id = request.into_inner().container_id;
         let exit = self.tasks.delete(&namespace, &id).await.map_err(refuse)?;
+        mounts::deactivate_for_task(&self.storage, &namespace, &id).await;
         Ok(Response::new(deleted(String::new(), exit)))
     }
 
@@ -160,14 +171,10 @@ impl TasksApi for TasksService {
     }
 
     async fn checkpoint(&self, request: Request<CheckpointTaskRequest>) -> Answer<CheckpointTaskResponse> {
-        let namespace = namespace(&request)?;
-        let request = request.into_inner();
-        let path = checkpoint_path(request.options.as_ref())?;
-        self.tasks
-            .checkpoint(&namespace, &request.container_id, &path, request.options)
-            .await
-            .map_err(refuse)?;
-        Ok(Response::new(CheckpointTaskResponse::default()))
+        let scope = scope(&request)?;
+        let CheckpointTaskRequest { container_id, options, .. } = request.into_inner();
+        let descriptors = checkpoint::save(&self.tasks, &self.storage, scope, &container_id, options).await?;
+        Ok(Response::new(CheckpointTaskResponse { descriptors }))
     }
 
     async fn update(&self, request: Request<UpdateTaskRequest>) -> Answer<()> {
@@ -224,37 +231,4 @@ fn process(state: ProcessState) -> Process {
         exit_status: exit.map(|exit| exit.status).unwrap_or_default(),
         exited_at: exit.and_then(|exit| exit.at),
     }
-}
-
-/// The checkpoint that runc options name to begin from; empty for none.
-fn restore_path(options: Option<&Any>) -> Result<String, Status> {
-    match options {
-        Some(any) if names(any, "containerd.runc.v1.Options") => {
-            let options = Options::decode(any.value.as_slice()).map_err(malformed)?;
-            Ok(options.criu_image_path)
-        }
-        _ => Ok(String::new()),
-    }
-}
-
-/// Where runc's checkpoint options want the checkpoint; empty for one in an image.
-fn checkpoint_path(options: Option<&Any>) -> Result<String, Status> {
-    match options {
-        None => Ok(String::new()),
-        Some(any) if names(any, "containerd.runc.v1.CheckpointOptions") => {
-            Ok(CheckpointOptions::decode(any.value.as_slice()).map_err(malformed)?.image_path)
-        }
-        Some(any) => {
-            let text = format!("invalid task checkpoint option {}: invalid argument", any.type_url);
-            Err(status(Kind::InvalidArgument, text))
-        }
-    }
-}
-
-fn names(any: &Any, name: &str) -> bool {
-    any.type_url.rsplit('/').next() == Some(name)
-}
-
-fn malformed(error: prost::DecodeError) -> Status {
-    status(Kind::InvalidArgument, format_args!("malformed options: {error}: invalid argument"))
 }

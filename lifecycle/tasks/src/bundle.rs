@@ -41,7 +41,10 @@ impl BundleError {
     }
 }
 
-fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BundleError + use<'a> {
+pub(crate) fn failed<'a>(
+    act: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> BundleError + use<'a> {
     move |source| BundleError { act, path: path.to_owned(), source }
 }
 

@@ -17,13 +17,14 @@ use crate::client::ShimClient;
 use crate::endpoint::Endpoint;
 use crate::error::TaskError;
 use crate::limits;
+use crate::origin::Origin;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
 use crate::task::{Link, Stage, Task};
 use crate::tasks::{Container, Tasks};
 
 /// What to create.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct CreateTask {
     pub namespace: String,
     pub id: String,
@@ -36,8 +37,7 @@ pub struct CreateTask {
     pub runtime: String,
     /// A task API that is there already, with its version, instead of a shim of its own; empty for none.
     pub task_api: (String, u32),
-    /// A folder with a checkpoint to begin from; empty for none.
-    pub checkpoint: String,
+    pub origin: Origin,
 }
 
 impl Tasks {
@@ -71,6 +71,9 @@ impl Tasks {
             bundle.create(spec.as_deref())
         };
         blocking(&bundle, fresh).await?;
+        if let Origin::Staged(staging) = &request.origin {
+            staging.move_into(&bundle)?;
+        }
         match self.launch(&bundle, &container, &request).await {
             Ok(task) => {
                 let pid = task.processes().init.pid();
@@ -161,7 +164,7 @@ impl Tasks {
                 stdin: stdio.stdin.clone(),
                 stdout: stdio.stdout.clone(),
                 stderr: stdio.stderr.clone(),
-                checkpoint: request.checkpoint.clone(),
+                checkpoint: request.origin.path(bundle),
                 parent_checkpoint: String::new(),
                 options: options.cloned(),
             };

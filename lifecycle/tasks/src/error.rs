@@ -44,8 +44,6 @@ pub enum TaskError {
     NoExecId,
     #[error("exec {0}: already exists")]
     ExecExists(String),
-    #[error("{0}: not implemented")]
-    Unsupported(&'static str),
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error("failed to start shim: failed to resolve runtime path: {0}")]
@@ -84,7 +82,6 @@ impl TaskError {
             | TaskError::SandboxId { .. }
             | TaskError::TaskApi(..)
             | TaskError::NoExecId => Kind::InvalidArgument,
-            TaskError::Unsupported(_) => Kind::Unimplemented,
             TaskError::Bundle(error) => error.kind(),
             TaskError::Runtime(error) | TaskError::InfoRuntime(error) => error.kind(),
             TaskError::Start(error) | TaskError::Info(error) => error.kind(),

@@ -206,9 +206,6 @@ impl Tasks {
         options: Option<Any>,
     ) -> Result<(), TaskError> {
         let task = self.task(namespace, id)?;
-        if path.is_empty() {
-            return Err(TaskError::Unsupported("checkpoint into an image"));
-        }
         let request = wire::CheckpointTaskRequest { id: id.into(), path: path.into(), options };
         Ok(task.call("Checkpoint", &request, limits::CHECKPOINT).await?)
     }
