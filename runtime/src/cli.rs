@@ -19,6 +19,7 @@ use crate::state::StateRoot;
 use crate::{log, self_exe};
 use args::{Arguments, Command, LogFormat};
 use clap::Parser;
+use wharf_sys::fds::Inherited;
 use wharf_sys::protected_start::COMMANDS;
 
 /// A command that failed.
@@ -67,6 +68,11 @@ pub fn main() -> i32 {
             return code;
         }
     };
+    // before anything is opened
+    let inherited = match &arguments.command {
+        Command::Create(_) => Inherited::find().unwrap_or_default(),
+        _ => Inherited::default(),
+    };
     let format = match arguments.global.log_format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
@@ -76,7 +82,7 @@ pub fn main() -> i32 {
         eprintln!("opening log file: {e}");
         return 1;
     }
-    match run(arguments) {
+    match run(arguments, inherited) {
         Ok(code) => code,
         Err(failure) => {
             log::fatal(&failure.message);
@@ -85,13 +91,13 @@ pub fn main() -> i32 {
     }
 }
 
-fn run(arguments: Arguments) -> Outcome {
+fn run(arguments: Arguments, inherited: Inherited) -> Outcome {
     let global = arguments.global;
     let root = StateRoot::new(global.root.clone().unwrap_or_else(crate::rootless::default_root));
     match arguments.command {
         Command::Create(args) => {
             isolate()?;
-            create::create(&root, &global, args)
+            create::create(&root, &global, args, inherited)
         }
         Command::Run(args) => {
             isolate()?;

@@ -1,6 +1,7 @@
 //! Reading config.json, and the error that names the bad field.
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, Spec};
+use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
 
@@ -42,9 +43,10 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(text)
 }
 
-/// The text with `user` added to its process, if that is missing: the specification's schema asks for `cwd` only, and
-/// ids that are not given are 0.
-fn with_user(text: &[u8]) -> Option<Vec<u8>> {
+/// The text with its process as the parser wants it, if that changes anything: `user` added, which the specification's
+/// schema does not require (ids that are not given are 0); flags of the scheduler by the parser's names; capabilities
+/// that nobody knows left out with a warning, as runc does, since a newer kernel's are no error.
+fn amended(text: &[u8]) -> Option<Vec<u8>> {
     let mut value: serde_json::Value = serde_json::from_slice(text).ok()?;
     let root = value.as_object_mut()?;
     let process = if root.contains_key("process") {
@@ -54,18 +56,46 @@ fn with_user(text: &[u8]) -> Option<Vec<u8>> {
     } else {
         return None;
     };
-    if process.contains_key("user") {
-        return None;
+    let mut changed = false;
+    process.entry("user").or_insert_with(|| {
+        changed = true;
+        serde_json::json!({"uid": 0, "gid": 0})
+    });
+    if let Some(flags) = process.get_mut("scheduler").and_then(|s| s.get_mut("flags")?.as_array_mut()) {
+        for flag in flags {
+            let name = match flag.as_str() {
+                Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+                Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+                _ => continue,
+            };
+            *flag = name.into();
+            changed = true;
+        }
     }
-    process.insert("user".to_owned(), serde_json::json!({"uid": 0, "gid": 0}));
-    serde_json::to_vec(&value).ok()
+    let mut unknown = std::collections::BTreeSet::new();
+    let sets = process.get_mut("capabilities").and_then(|c| c.as_object_mut());
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(|s| s.as_array_mut()) {
+        set.retain(|name| {
+            let is_known = !name.is_string() || Capability::deserialize(name as &serde_json::Value).is_ok();
+            if !is_known {
+                unknown.insert(name.as_str().unwrap_or_default().to_owned());
+            }
+            is_known
+        });
+    }
+    if !unknown.is_empty() {
+        changed = true;
+        let list = unknown.into_iter().collect::<Vec<_>>().join(" ");
+        crate::log::warn(&format!("ignoring unknown or unavailable capabilities: [{list}]"));
+    }
+    changed.then(|| serde_json::to_vec(&value).ok()).flatten()
 }
 
 /// Parses JSON; unknown fields are ignored, as the specification says. `shown` names the text in errors.
 pub fn parse<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> Result<T, ConfigError> {
     match parse_as_it_is(text, shown) {
         // looked into only after it failed: the common case is parsed once
-        Err(e) => match with_user(text) {
+        Err(e) => match amended(text) {
             Some(text) => parse_as_it_is(&text, shown),
             None => Err(e),
         },
@@ -148,6 +178,20 @@ mod tests {
             let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
             assert_eq!(resources.pids().is_some(), is_some, "{pids}");
         }
+    }
+
+    #[test]
+    fn the_process_may_have_capabilities_nobody_knows_and_the_specifications_flags() {
+        let text = br#"{"cwd":"/","args":["x"],"capabilities":{"bounding":["CAP_KILL","CAP_UNKNOWN","UNKNOWN_CAP"]},
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]}}"#;
+        let process: Process = parse(text, "p").unwrap();
+        let bounding = process.capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        assert_eq!(bounding.into_iter().collect::<Vec<_>>(), [Capability::Kill]);
+        let plan = crate::plan::process::plan(&process, "").unwrap();
+        assert_eq!(plan.scheduler.unwrap().flags, 0x05);
+        let bad = br#"{"cwd":"/","capabilities":{"bounding":[7]}}"#;
+        let e = parse::<Process>(bad, "p").unwrap_err().to_string();
+        assert!(e.starts_with("p: capabilities.bounding"), "{e}");
     }
 
     #[test]

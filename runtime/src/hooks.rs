@@ -17,9 +17,9 @@ const MAX_OUTPUT: u64 = 1024;
 pub enum HookError {
     #[error("error running {kind} hook #{index}: {path}: {source}")]
     Start { kind: &'static str, index: usize, path: String, source: io::Error },
-    #[error("error running {kind} hook #{index}: {path}: {status}, output: {output}")]
-    Failed { kind: &'static str, index: usize, path: String, status: String, output: String },
-    #[error("error running {kind} hook #{index}: {path}: hook ran past specified timeout of {seconds}s")]
+    #[error("error running {kind} hook #{index}: {path}: {status}, stdout: {stdout}, stderr: {stderr}")]
+    Failed { kind: &'static str, index: usize, path: String, status: String, stdout: String, stderr: String },
+    #[error("error running {kind} hook #{index}: {path}: hook ran past specified timeout of {seconds}.0s")]
     TimedOut { kind: &'static str, index: usize, path: String, seconds: i64 },
 }
 
@@ -47,9 +47,10 @@ fn one(kind: &'static str, index: usize, hook: &Hook, env: &[String], state: &[u
     // files in memory instead of pipes: a hook that does not read, or writes without end, cannot block the runtime
     let mut input = memory("hook-state").map_err(failed)?;
     input.write_all(state).and_then(|()| input.rewind()).map_err(failed)?;
-    let mut output = memory("hook-output").map_err(failed)?;
-    let out = output.try_clone().map_err(failed)?;
-    let err = output.try_clone().map_err(failed)?;
+    let stdout = memory("hook-stdout").map_err(failed)?;
+    let stderr = memory("hook-stderr").map_err(failed)?;
+    let out = stdout.try_clone().map_err(failed)?;
+    let err = stderr.try_clone().map_err(failed)?;
 
     let mut command = Command::new(hook.path());
     command.env_clear().stdin(Stdio::from(input)).stdout(Stdio::from(out)).stderr(Stdio::from(err));
@@ -58,7 +59,7 @@ fn one(kind: &'static str, index: usize, hook: &Hook, env: &[String], state: &[u
         std::os::unix::process::CommandExt::arg0(&mut command, first);
         command.args(rest);
     }
-    for entry in hook.env().as_deref().unwrap_or(env) {
+    for entry in hook.env().as_deref().filter(|own| !own.is_empty()).unwrap_or(env) {
         if let Some((name, value)) = entry.split_once('=').filter(|(n, _)| !n.is_empty()) {
             command.env(name, value);
         }
@@ -75,10 +76,46 @@ fn one(kind: &'static str, index: usize, hook: &Hook, env: &[String], state: &[u
     if status.success() {
         return Ok(());
     }
+    let status = how_it_ended(status);
+    Err(HookError::Failed { kind, index, path, status, stdout: beginning(stdout), stderr: beginning(stderr) })
+}
+
+/// The beginning of what a hook has written.
+fn beginning(mut file: File) -> String {
     let mut text = Vec::new();
-    let _ = output.rewind().and_then(|()| output.take(MAX_OUTPUT).read_to_end(&mut text));
-    let output = String::from_utf8_lossy(&text).trim().to_owned();
-    Err(HookError::Failed { kind, index, path, status: status.to_string(), output })
+    let _ = file.rewind().and_then(|()| file.take(MAX_OUTPUT).read_to_end(&mut text));
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// In runc's (that is Go's) words.
+fn how_it_ended(status: std::process::ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(signal) = status.signal() else {
+        return format!("exit status {}", status.code().unwrap_or_default());
+    };
+    let name = match signal {
+        1 => "hangup",
+        2 => "interrupt",
+        3 => "quit",
+        4 => "illegal instruction",
+        5 => "trace/breakpoint trap",
+        6 => "aborted",
+        7 => "bus error",
+        8 => "floating point exception",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        14 => "alarm clock",
+        15 => "terminated",
+        31 => "bad system call",
+        _ => "",
+    };
+    let dumped = if status.core_dumped() { " (core dumped)" } else { "" };
+    if name.is_empty() {
+        format!("signal: signal {signal}{dumped}")
+    } else {
+        format!("signal: {name}{dumped}")
+    }
 }
 
 fn memory(name: &str) -> io::Result<File> {
@@ -120,9 +157,23 @@ mod tests {
 
     #[test]
     fn a_failed_hook_is_named_with_its_output() {
-        let list = hooks(serde_json::json!([{"path":"/bin/sh","args":["sh","-c","echo why >&2; exit 3"]}]));
+        let list = hooks(
+            serde_json::json!([{"path":"/bin/sh","args":["sh","-c","echo what; echo why >&2; exit 3"]}]),
+        );
         let text = run("prestart", Some(&list), b"").unwrap_err().to_string();
-        assert_eq!(text, "error running prestart hook #0: /bin/sh: exit status: 3, output: why");
+        assert_eq!(text, "error running prestart hook #0: /bin/sh: exit status 3, stdout: what, stderr: why");
+    }
+
+    #[test]
+    fn a_hook_that_a_signal_ended_is_told_by_its_name() {
+        for (signal, text) in
+            [("SYS", "signal: bad system call"), ("KILL", "signal: killed"), ("USR1", "signal: signal 10")]
+        {
+            let script = format!("ulimit -c 0; kill -{signal} $$");
+            let list = hooks(serde_json::json!([{"path":"/bin/sh","args":["sh","-c",script]}]));
+            let error = run("poststop", Some(&list), b"").unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::plan::devices::Device;
 use crate::plan::mounts::MountOp;
 use crate::plan::process::ProcessPlan;
 use crate::process::limits;
-use crate::process::program::{Program, leave_descriptors};
+use crate::process::program::{Program, close_on_exec, pass_on};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
@@ -26,7 +26,7 @@ use crate::seccomp::Program as Filter;
 use crate::sources::{self, Sources};
 use namespaces::Entered;
 use rustix::fs::{Mode, OFlags};
-use settle::{keyring, labels, load_last, settle};
+use settle::{is_loaded_early, keyring, labels, load_last, settle};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use wharf_cgroups::Joiner;
@@ -254,8 +254,9 @@ fn become_process(init: &mut Init<'_>, root: &Root, channel: &mut Channel) -> Re
         keyring(init.id)?;
     }
     named("placing the process", plan.placement.apply())?;
+    let kept = init.preserve_fds + init.listen_fds;
     let mut program =
-        settle(&plan.process, root, plan.namespaces.has_user(), init.seccomp.as_ref(), channel)?;
+        settle(&plan.process, root, plan.namespaces.has_user(), init.seccomp.as_ref(), kept, channel)?;
     if init.listen_fds > 0 {
         program.add_env(&format!("LISTEN_FDS={}", init.listen_fds));
         program.add_env("LISTEN_PID=1");
@@ -272,7 +273,14 @@ fn finish(
 ) -> InitError {
     match last_steps(&init, channel, &program, proc) {
         Err(e) => e,
-        Ok(()) => program.exec().into(),
+        Ok(()) => {
+            let error = program.exec();
+            if init.fifo.is_some() {
+                // `create` has returned long since; who looks into the container's output finds it there, as with runc
+                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{error}\n").as_bytes());
+            }
+            error.into()
+        }
     }
 }
 
@@ -282,22 +290,37 @@ fn last_steps(
     program: &Program,
     proc: Option<Proc>,
 ) -> Result<(), InitError> {
+    if init.fifo.is_some() {
+        // before `create` can return
+        named("letting signals end init", wharf_sys::signal::end_on(&ENDING))?;
+    }
     channel.send(Step::Ready, None)?;
     channel.expect(Step::Go)?;
     if let (Some(fifo), Some(proc)) = (&init.fifo, &proc) {
         wait_for_start(fifo, proc)?;
     }
-    if let Some(list) = init.plan.hooks.start_container() {
+    let kept = init.preserve_fds + init.listen_fds;
+    let mut filter = init.seccomp.as_ref();
+    if filter.is_some_and(|f| is_loaded_early(&init.plan.process, f)) {
+        filter = None;
+    } else {
+        close_on_exec(kept)?;
+    }
+    if let Some(list) = init.plan.hooks.start_container().as_ref().filter(|list| !list.is_empty()) {
+        // in the container, so that what the process would see is what it sees, and under its filter, as with runc
+        load_last(filter.take())?;
         let state = init.state.json("created", rustix::process::getpid().as_raw_nonzero().get());
-        // in the container, so that what the process would see is what it sees, as with runc
         hooks::run_with("startContainer", Some(list), &program.env(), &state)?;
     }
-    let filter = init.seccomp.as_ref().filter(|f| init.plan.process.no_new_privileges && !f.notify);
     named("resetting signals", wharf_sys::signal::reset_all())?;
     named("setting limits", limits::set(&init.plan.process.rlimits))?;
-    leave_descriptors(init.preserve_fds + init.listen_fds)?;
+    pass_on(kept)?;
     load_last(filter)
 }
+
+/// Signals that end a container which waits to be started, as they end runc's: HUP, INT, QUIT, TERM. Without a handler
+/// the first process of a pid namespace does not take them.
+const ENDING: [i32; 4] = [1, 2, 3, 15];
 
 /// Blocks in opening the fifo until `start` opens its other end.
 fn wait_for_start(fifo: &OwnedFd, proc: &Proc) -> Result<(), InitError> {

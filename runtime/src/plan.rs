@@ -74,7 +74,7 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         .as_ref()
         .ok_or_else(|| ConfigError::invalid("linux", "missing; it is required on Linux"))?;
     let namespaces = namespaces::plan(linux.namespaces().as_deref().unwrap_or_default())?;
-    let plan = ContainerPlan {
+    let mut plan = ContainerPlan {
         bundle: bundle.to_owned(),
         rootfs: bundle.join(root.path()),
         readonly_root: root.readonly().unwrap_or(false),
@@ -84,7 +84,11 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         time_offsets: time_offsets(linux)?,
         mounts: mounts::plan(
             spec.mounts().as_deref().unwrap_or_default(),
-            mounts::Places { bundle, rootfs: &clean_absolute("root.path", &bundle.join(root.path()))? },
+            mounts::Places {
+                bundle,
+                rootfs: &clean_absolute("root.path", &bundle.join(root.path()))?,
+                ids: own_ids(linux, &namespaces).as_ref(),
+            },
             linux.mount_label().as_deref(),
         )?,
         devices: devices::plan(linux.devices().as_deref().unwrap_or_default())?,
@@ -109,11 +113,23 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         oci_version: spec.version().clone(),
         namespaces,
     };
+    plan.process.limited_cpus = process::limits_cpus(&plan.resources);
     contradictions(&plan)?;
     host_offers(&plan)?;
     host.check_labels(&plan.process, linux.mount_label().as_deref(), "process")?;
     check_hooks(&plan.hooks)?;
     Ok(plan)
+}
+
+/// The mapping of the container's user namespace, if it has one.
+fn own_ids(linux: &oci_spec::runtime::Linux, namespaces: &NamespacePlan) -> Option<mounts::Ids> {
+    if let Some(join) = &namespaces.user_join {
+        return Some(mounts::Ids::As(join.path.clone()));
+    }
+    namespaces.has_user().then(|| mounts::Ids::Given {
+        uid: linux.uid_mappings().clone().unwrap_or_default(),
+        gid: linux.gid_mappings().clone().unwrap_or_default(),
+    })
 }
 
 /// Any 1.x is compatible (semantic versioning, as the specification says).

@@ -6,12 +6,12 @@
 
 use crate::plan::ContainerPlan;
 use crate::plan::devices::{Device, DeviceKind};
-use crate::plan::mounts::{IdMap, MountKind, MountOp};
+use crate::plan::mounts::{IdMap, Ids, MountKind, MountOp};
 use crate::plan::options::Attrs;
 use crate::rootfs::RootfsError;
 use crate::rootfs::mount::clone_of;
 use crate::rootfs::resolve::Root;
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, fstat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, statat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -113,8 +113,12 @@ pub fn open_inside(
 
 /// A user namespace with the mapping of a mount.
 fn mapping(map: &IdMap, source: &Path) -> Result<OwnedFd, RootfsError> {
-    crate::idmap::user_namespace(&map.uid, &map.gid)
-        .map_err(RootfsError::io("making the user namespace for the id-mapped mount of", source))
+    match &map.ids {
+        Ids::Given { uid, gid } => crate::idmap::user_namespace(uid, gid)
+            .map_err(RootfsError::io("making the user namespace for the id-mapped mount of", source)),
+        Ids::As(path) => rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(RootfsError::act("opening the user namespace", path)),
+    }
 }
 
 /// Gives a detached mount the mapping of a user namespace.

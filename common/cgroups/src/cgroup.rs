@@ -29,6 +29,8 @@ pub(crate) struct Dir {
     pub(crate) controllers: Vec<String>,
     pub(crate) path: PathBuf,
     pub(crate) fd: OwnedFd,
+    /// It was there before this value.
+    existed: bool,
 }
 
 impl Dir {
@@ -59,7 +61,6 @@ impl Dir {
 pub struct Cgroup {
     pub(crate) mode: Mode,
     pub(crate) dirs: Vec<Dir>,
-    existed: bool,
 }
 
 impl Cgroup {
@@ -68,22 +69,20 @@ impl Cgroup {
     pub fn create(h: &Hierarchies, plan: &Plan) -> Result<Cgroup, CgroupError> {
         let mut made = Undo(Vec::new());
         let mut dirs = Vec::with_capacity(h.all().len());
-        let mut existed = true;
         for (hierarchy, parts) in h.all().iter().zip(&plan.below) {
             let path: PathBuf =
                 std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
             let below = parts.join("/");
             let new = make(hierarchy, parts, &below, &path, h.mode(), &mut made)?;
-            existed &= !new;
             let fd = openat(&hierarchy.fd, below.as_str(), DIRECTORY, FileMode::empty())
                 .map_err(|e| CgroupError::io("open cgroup", &path, e))?;
             if hierarchy.controllers.iter().any(|c| c == "cpuset") {
                 seed_cpuset(hierarchy, parts, new)?;
             }
-            dirs.push(Dir { controllers: hierarchy.controllers.clone(), path, fd });
+            dirs.push(Dir { controllers: hierarchy.controllers.clone(), path, fd, existed: !new });
         }
         made.0.clear();
-        Ok(Cgroup { mode: h.mode(), dirs, existed })
+        Ok(Cgroup { mode: h.mode(), dirs })
     }
 
     /// Opens the directories that a state file names. Those that are gone are left out.
@@ -98,7 +97,12 @@ impl Cgroup {
         let mut dirs = Vec::with_capacity(by_path.len());
         for (path, controllers) in &by_path {
             match open_dir(path) {
-                Ok(fd) => dirs.push(Dir { controllers: controllers.clone(), path: path.to_path_buf(), fd }),
+                Ok(fd) => dirs.push(Dir {
+                    controllers: controllers.clone(),
+                    path: path.to_path_buf(),
+                    fd,
+                    existed: true,
+                }),
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(CgroupError::io("open cgroup", path, e)),
             }
@@ -110,7 +114,7 @@ impl Cgroup {
             (true, true) => Mode::Hybrid,
             (true, false) => Mode::Legacy,
         };
-        Ok(Cgroup { mode, dirs, existed: true })
+        Ok(Cgroup { mode, dirs })
     }
 
     /// Opens the directories that process `pid` is in, whoever made them. Hierarchies that are not mounted, and paths
@@ -148,8 +152,17 @@ impl Cgroup {
 
     /// The directories that are open, for the state file.
     pub fn paths(&self) -> Paths {
+        Self::paths_of(self.dirs.iter())
+    }
+
+    /// Those of the directories that [`Cgroup::create`] made.
+    pub fn made(&self) -> Paths {
+        Self::paths_of(self.dirs.iter().filter(|d| !d.existed))
+    }
+
+    fn paths_of<'a>(dirs: impl Iterator<Item = &'a Dir>) -> Paths {
         let mut paths = Paths::default();
-        for dir in &self.dirs {
+        for dir in dirs {
             for controller in &dir.controllers {
                 paths.0.insert(controller.clone(), dir.path.clone());
             }
@@ -162,7 +175,7 @@ impl Cgroup {
 
     /// Whether every directory was there before [`Cgroup::create`].
     pub fn existed(&self) -> bool {
-        self.existed
+        self.dirs.iter().all(|d| d.existed)
     }
 
     /// Whether any directory is there still.

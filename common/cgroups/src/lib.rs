@@ -25,6 +25,7 @@ pub mod systemd;
 pub use cgroup::{Cgroup, Joiner};
 pub use error::CgroupError;
 pub use hierarchy::{DEFAULT_ROOT, Hierarchies, Mode};
+pub use limits::check;
 pub use oom::{OomEvent, OomWatch};
 pub use plan::{Driver, Paths, Plan, SystemdName};
 pub use stats::Stats;

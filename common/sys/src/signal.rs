@@ -72,6 +72,33 @@ pub fn reset_all() -> io::Result<()> {
     Ok(())
 }
 
+/// Has each of the signals end this process with the exit code 128 + its number, where the default would not: the first
+/// process of a pid namespace does not take the signals it has no handler for. An exec brings the defaults back.
+pub fn end_on(signals: &[i32]) -> io::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    // SAFETY: sigset_t and sigaction are plain data; sigemptyset initialises the set. The handler takes the one argument
+    // that handlers without SA_SIGINFO get, and makes one async-signal-safe call. Both structures live across the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = end as extern "C" fn(libc::c_int) as usize;
+        for signal in signals {
+            check(libc::c_long::from(libc::sigaction(*signal, &raw const action, std::ptr::null_mut())))?;
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        check(libc::c_long::from(libc::sigprocmask(
+            libc::SIG_UNBLOCK,
+            &raw const set,
+            std::ptr::null_mut(),
+        )))?;
+    }
+    Ok(())
+}
+
 /// A descriptor that reads as the signals pending for this process. The signals must be blocked.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

@@ -7,9 +7,10 @@ use crate::container::delete::destroy;
 use crate::rootless::tolerates_cgroups;
 use crate::state::StateRoot;
 use crate::{notify, relay};
+use wharf_sys::fds::Inherited;
 use wharf_sys::signal::{SignalFd, block_all};
 
-fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
+fn options(global: &Global, args: &CreateArgs, inherited: Inherited) -> Result<Options, Failure> {
     Ok(Options {
         bundle: args.bundle.clone().unwrap_or_else(|| ".".into()),
         console_socket: args.console_socket.clone(),
@@ -18,6 +19,7 @@ fn options(global: &Global, args: &CreateArgs) -> Result<Options, Failure> {
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         preserve_fds: args.preserve_fds,
+        inherited,
         listen_fds: listen_fds(),
         systemd_cgroup: global.systemd_cgroup,
         detach: args.detach,
@@ -36,13 +38,15 @@ fn listen_fds() -> u32 {
     }
 }
 
-pub fn create(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
-    make(root, &args.id, &options(global, &args)?, Purpose::Create).map_err(prefixed("runw create", 1))?;
+pub fn create(root: &StateRoot, global: &Global, args: CreateArgs, inherited: Inherited) -> Outcome {
+    make(root, &args.id, &options(global, &args, inherited)?, Purpose::Create)
+        .map_err(prefixed("runw create", 1))?;
     Ok(0)
 }
 
 pub fn run(root: &StateRoot, global: &Global, args: CreateArgs) -> Outcome {
-    let options = options(global, &args)?;
+    // a container that runs at once loses them with the exec
+    let options = options(global, &args, Inherited::default())?;
     if args.detach {
         let created = make(root, &args.id, &options, Purpose::Run).map_err(prefixed("runw run", 1))?;
         if let (Some(socket), Some(host)) = (&created.notify, notify::host()) {

@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use undo::Undo;
 use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan as CgroupPlan};
+use wharf_sys::fds::Inherited;
 use wharf_sys::namespace::Namespaces;
 
 /// How a container is to be made, beside its config.
@@ -38,6 +39,8 @@ pub struct Options {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub preserve_fds: u32,
+    /// What the caller had open: not for a container that waits to be started.
+    pub inherited: Inherited,
     /// LISTEN_FDS of the caller: sockets that come before the preserved descriptors.
     pub listen_fds: u32,
     pub systemd_cgroup: bool,
@@ -100,6 +103,8 @@ pub fn create(
         None => None,
     };
     let listener = seccomp.as_ref().is_some_and(|s| s.notify);
+    crate::seccomp::report(seccomp.as_ref());
+    plan.process.caps.report();
 
     // Looked up before anything is made: what is missing on the host is an error that leaves nothing.
     let all_devices = crate::rootfs::devices::with_defaults(&plan.devices);
@@ -118,6 +123,7 @@ pub fn create(
     };
     let pidfd_socket = files::pidfd_receiver(options.pidfd_socket.as_deref())?;
     let hierarchies = Hierarchies::detect()?;
+    check_limits(&hierarchies, &plan)?;
     let driver = if options.systemd_cgroup { Driver::Systemd } else { Driver::Cgroupfs };
     let cgroup_plan = CgroupPlan::new(&hierarchies, driver, plan.cgroups_path.as_deref().map(Path::new), id)?;
 
@@ -207,7 +213,9 @@ pub fn create(
                 if let Some(lock) = lock.take() {
                     lock.leave();
                 }
-                drop(mapper);
+                // the runtime's own, which would stay open until the program is executed
+                drop((mapper, into, cgroup, hierarchies, parent_joins, user_join, pidfd_socket));
+                options.inherited.close(options.preserve_fds + options.listen_fds);
                 let init = Init {
                     id,
                     plan: &plan,
@@ -244,7 +252,7 @@ pub fn create(
         channel.send(Step::Go, None)?;
         if mode == Purpose::Run {
             channel.executed()?;
-            poststart(&plan, &container, pid);
+            poststart(&plan, &container, pid)?;
         }
         Ok((pidfd, terminal))
     })();
@@ -344,13 +352,20 @@ pub fn claim(
     }
     // init would stop in it for ever, and with it whoever waits for init
     let is_frozen = matches!(cgroup.frozen(), Ok(true));
-    if !(is_frozen && cgroup.existed()) {
-        undo.cgroup_may_exist(container.record.cgroup.clone());
-    }
+    undo.cgroup_may_exist(if is_frozen { cgroup.made() } else { container.record.cgroup.clone() });
     if is_frozen {
         return Err(ContainerError::Refused("container's cgroup unexpectedly frozen".to_owned()));
     }
     Ok(())
+}
+
+/// Contradictions in limits are found before anything has been made.
+fn check_limits(hierarchies: &Hierarchies, plan: &ContainerPlan) -> Result<(), ContainerError> {
+    use wharf_cgroups::CgroupError;
+    wharf_cgroups::check(hierarchies.mode(), &plan.resources).map_err(|e| match e {
+        CgroupError::Invalid { field, reason } => config::ConfigError::invalid(field, reason).into(),
+        e => e.into(),
+    })
 }
 
 fn limits_without_cgroup(error: wharf_cgroups::CgroupError, record: &Record) -> ContainerError {
@@ -419,10 +434,7 @@ pub fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) ->
     }
 }
 
-fn poststart(plan: &ContainerPlan, container: &Container, pid: i32) {
+fn poststart(plan: &ContainerPlan, container: &Container, pid: i32) -> Result<(), ContainerError> {
     let state = HookState::of(&container.record).json("running", pid);
-    // the process runs already: the specification has the failure logged and the container go on
-    if let Err(e) = hooks::run("poststart", plan.hooks.poststart().as_ref(), &state) {
-        crate::log::warn(&e.to_string());
-    }
+    Ok(hooks::run("poststart", plan.hooks.poststart().as_ref(), &state)?)
 }

@@ -69,7 +69,9 @@ pub fn exec(
         }
         _ => {}
     }
-    let plan = process::plan(process, "process")?;
+    let mut plan = process::plan(process, "process")?;
+    plan.limited_cpus =
+        spec.linux().as_ref().and_then(|l| l.resources().as_ref()).is_some_and(process::limits_cpus);
     Host::detect().check_labels(&plan, None, "process")?;
     if plan.terminal && options.detach && options.console_socket.is_none() {
         return Err(ContainerError::Refused(
@@ -81,6 +83,8 @@ pub fn exec(
         .map(seccomp::compile)
         .transpose()
         .map_err(|e| config::ConfigError::invalid("linux.seccomp", e.to_string()))?;
+    seccomp::report(filter.as_ref());
+    plan.caps.report();
     let init = container
         .record
         .init
@@ -323,13 +327,18 @@ impl Child<'_> {
         }
         self.placement.apply().map_err(|e| named("placing the process", e.to_string()))?;
         settle::keyring(&self.container.record.id)?;
-        let program = settle::settle(self.plan, &root, user_namespace, self.filter.as_ref(), channel)?;
+        let (filter, kept) = (self.filter.as_ref(), self.options.preserve_fds);
+        let program = settle::settle(self.plan, &root, user_namespace, filter, kept, channel)?;
         channel.send(Step::Ready, None)?;
         channel.expect(Step::Go)?;
         wharf_sys::signal::reset_all().map_err(|e| named("resetting signals", e.to_string()))?;
         limits::set(&self.plan.rlimits)?;
-        program::leave_descriptors(self.options.preserve_fds)?;
-        settle::load_last(self.filter.as_ref().filter(|f| self.plan.no_new_privileges && !f.notify))?;
+        let last = filter.filter(|f| !settle::is_loaded_early(self.plan, f));
+        if last.is_some() || filter.is_none() {
+            program::close_on_exec(kept)?;
+        }
+        program::pass_on(kept)?;
+        settle::load_last(last)?;
         Ok(program)
     }
 }

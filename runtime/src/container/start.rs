@@ -52,9 +52,13 @@ pub fn start(container: &Container) -> Result<(), ContainerError> {
     }
     let hooks = container.record.hooks.as_ref().and_then(|h| h.poststart().as_ref());
     let state = HookState::of(&container.record).json("running", container.pid());
-    // the program runs already; the specification has a failure logged and nothing else
-    if let Err(e) = hooks::run("poststart", hooks, &state) {
-        crate::log::warn(&e.to_string());
+    // the program runs already; the specification (since 1.2) has the container stopped and an error
+    if let Err(error) = hooks::run("poststart", hooks, &state) {
+        if let Err(cleanup) = super::kill::kill(container, 9, false) {
+            let cleanup = cleanup.to_string();
+            return Err(ContainerError::Cleanup { error: Box::new(error.into()), cleanup });
+        }
+        return Err(error.into());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{InitError, named};
 use crate::handshake::{Channel, Step};
 use crate::plan::process::ProcessPlan;
-use crate::process::program::Program;
+use crate::process::program::{Program, close_on_exec};
 use crate::process::{identity, limits};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::Root;
@@ -12,16 +12,26 @@ use rustix::fs::Mode;
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-/// The part that create and exec share: priorities, privileges, working directory, and finding the program.
+/// The part that create and exec share: priorities, privileges, working directory, and finding the program. `kept` is
+/// the number of descriptors after the standard streams that the program gets.
 pub fn settle(
     process: &ProcessPlan,
     root: &Root,
     user_namespace: bool,
     seccomp: Option<&Filter>,
+    kept: u32,
     channel: &mut Channel,
 ) -> Result<Program, InitError> {
     if let Some(attr) = process.scheduler {
-        named("setting the scheduler", wharf_sys::sched::set_scheduler(attr))?;
+        match wharf_sys::sched::set_scheduler(attr) {
+            // SCHED_DEADLINE takes all CPUs or none
+            Err(e) if e.raw_os_error() == Some(1) && process.limited_cpus => {
+                return Err(InitError(
+                    "process scheduler can't be used together with AllowedCPUs".to_owned(),
+                ));
+            }
+            other => named("setting the scheduler", other)?,
+        }
     }
     if let Some((class, level)) = process.io_priority {
         named("setting the I/O priority", wharf_sys::sched::set_io_priority(class, level))?;
@@ -37,7 +47,7 @@ pub fn settle(
     let entered = identity::enter_cwd(root, &process.cwd);
     // without no_new_privs loading a filter takes CAP_SYS_ADMIN, which is about to go
     if !process.no_new_privileges {
-        filter(seccomp, channel)?;
+        filter(seccomp, kept, channel)?;
     }
     named(
         "becoming the user",
@@ -48,13 +58,19 @@ pub fn settle(
     }
     rustix::process::umask(Mode::from_raw_mode(process.umask.unwrap_or(0o022)));
     if process.no_new_privileges && seccomp.is_some_and(|f| f.notify) {
-        filter(seccomp, channel)?; // its descriptor has to reach the runtime before Ready
+        filter(seccomp, kept, channel)?; // its descriptor has to reach the runtime before Ready
     }
     Ok(Program::find(process, root)?)
 }
 
-fn filter(seccomp: Option<&Filter>, channel: &mut Channel) -> Result<(), InitError> {
+/// Whether `settle` loads the filter, and has all descriptors that are to go marked before.
+pub fn is_loaded_early(process: &ProcessPlan, filter: &Filter) -> bool {
+    !process.no_new_privileges || filter.notify
+}
+
+fn filter(seccomp: Option<&Filter>, kept: u32, channel: &mut Channel) -> Result<(), InitError> {
     let Some(program) = seccomp else { return Ok(()) };
+    close_on_exec(kept)?;
     let listener =
         named("loading the seccomp filter", wharf_sys::seccomp::install(&program.filter, program.flags))?;
     if let Some(listener) = listener {

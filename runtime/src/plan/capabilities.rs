@@ -88,6 +88,14 @@ impl CapSets {
         self.permitted |= bit;
     }
 
+    /// Warns of ambient capabilities that the kernel will not raise: they have to be permitted and inheritable too.
+    pub fn report(&self) {
+        let refused = self.ambient & !(self.permitted & self.inheritable);
+        for (_, name) in ORDER.iter().enumerate().filter(|(bit, _)| refused & (1 << bit) != 0) {
+            crate::log::warn(&format!("can't raise ambient capability CAP_{name}: operation not permitted"));
+        }
+    }
+
     /// Takes out what the kernel does not have or the runtime does not hold itself; runc warns and goes on likewise.
     pub fn limited_to(self, held: u64) -> Self {
         Self {

@@ -46,8 +46,18 @@ pub enum MountKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMap {
     pub recursive: bool,
-    pub uid: Vec<LinuxIdMapping>,
-    pub gid: Vec<LinuxIdMapping>,
+    pub ids: Ids,
+}
+
+/// How ids are mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    Given {
+        uid: Vec<LinuxIdMapping>,
+        gid: Vec<LinuxIdMapping>,
+    },
+    /// As in the user namespace at this path.
+    As(PathBuf),
 }
 
 /// Files below /proc that may be mounted over: lxcfs shows containers their own numbers through these.
@@ -72,6 +82,8 @@ pub struct Places<'a> {
     pub bundle: &'a Path,
     /// Absolute.
     pub rootfs: &'a Path,
+    /// Of the container's own user namespace, which `idmap` without a mapping means.
+    pub ids: Option<&'a Ids>,
 }
 
 impl Places<'_> {
@@ -190,7 +202,7 @@ fn kind_of(
             inside: places.inside(&lexical),
             source,
             recursive,
-            idmap: idmap(at, mount, options)?,
+            idmap: idmap(at, mount, options, places.ids)?,
         });
     }
     if options.idmap.is_some() || mount.uid_mappings().is_some() {
@@ -227,15 +239,22 @@ fn is_flag(param: &Param, names: &[&str]) -> bool {
     matches!(param, Param::Flag(f) if names.contains(&f.as_str()))
 }
 
-fn idmap(at: &str, mount: &Mount, options: &Options) -> Result<Option<IdMap>, ConfigError> {
+fn idmap(
+    at: &str,
+    mount: &Mount,
+    options: &Options,
+    own: Option<&Ids>,
+) -> Result<Option<IdMap>, ConfigError> {
+    let recursive = options.idmap.unwrap_or(false);
     match (mount.uid_mappings(), mount.gid_mappings()) {
         (None, None) if options.idmap.is_none() => Ok(None),
         (Some(uid), Some(gid)) if !uid.is_empty() && !gid.is_empty() => {
-            Ok(Some(IdMap { recursive: options.idmap.unwrap_or(false), uid: uid.clone(), gid: gid.clone() }))
+            Ok(Some(IdMap { recursive, ids: Ids::Given { uid: uid.clone(), gid: gid.clone() } }))
         }
+        (None, None) if own.is_some() => Ok(own.map(|ids| IdMap { recursive, ids: ids.clone() })),
         _ => Err(ConfigError::invalid(
             format!("{at}.uidMappings"),
-            "an id-mapped mount needs both uidMappings and gidMappings",
+            "an id-mapped mount needs both uidMappings and gidMappings, or a user namespace to take them from",
         )),
     }
 }

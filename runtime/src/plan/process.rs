@@ -4,7 +4,8 @@ use super::affinity::{self, Affinity};
 use super::capabilities::CapSets;
 use crate::config::ConfigError;
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process, Scheduler,
+    IOPriorityClass, LinuxResources, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process,
+    Scheduler,
 };
 use rustix::process::{Resource, Rlimit};
 use std::ffi::CString;
@@ -32,6 +33,8 @@ pub struct ProcessPlan {
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
     pub scheduler: Option<SchedAttr>,
+    /// The container is kept to some CPUs, which a scheduler may not go with.
+    pub limited_cpus: bool,
     /// Class and level.
     pub io_priority: Option<(u8, u8)>,
     /// For exec only, as the specification says.
@@ -94,6 +97,7 @@ pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
         apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
         selinux: process.selinux_label().clone().filter(|l| !l.is_empty()),
         affinity: affinity::plan(process, &field("execCPUAffinity"))?,
+        limited_cpus: false,
         scheduler: process.scheduler().as_ref().map(|s| scheduler(s, &field("scheduler"))).transpose()?,
         io_priority: match process.io_priority() {
             None => None,
@@ -113,6 +117,11 @@ pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
             }
         },
     })
+}
+
+/// Whether the container's resources keep it to some CPUs.
+pub fn limits_cpus(resources: &LinuxResources) -> bool {
+    resources.cpu().as_ref().and_then(|c| c.cpus().as_ref()).is_some_and(|c| !c.is_empty())
 }
 
 /// Environment strings for execve. Of two with the same name the later is kept, since programs disagree which one counts.

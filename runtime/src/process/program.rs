@@ -41,7 +41,7 @@ impl Program {
         self.env.iter().map(|e| e.to_string_lossy().into_owned()).collect()
     }
 
-    /// Becomes the program; after `leave_descriptors`.
+    /// Becomes the program; after `close_on_exec` and `pass_on`.
     pub fn exec(&self) -> ProcessError {
         let error = wharf_sys::exec::execve(&self.path, &self.args, &self.env);
         let path = self.path.to_string_lossy().into_owned();
@@ -51,12 +51,16 @@ impl Program {
 }
 
 /// Has every descriptor but the standard streams and the `preserve` next ones closed by the exec that follows
-/// (CVE-2016-9962, CVE-2024-21626). Before the last filter is loaded, which need not allow this.
-pub fn leave_descriptors(preserve: u32) -> Result<(), ProcessError> {
-    wharf_sys::fds::cloexec_from(3 + preserve).map_err(ProcessError::io("closing descriptors"))?;
-    for fd in 3..3 + preserve {
+/// (CVE-2016-9962, CVE-2024-21626). Before a filter is loaded, which need not allow this; what is opened later is
+/// opened so.
+pub fn close_on_exec(preserve: u32) -> Result<(), ProcessError> {
+    wharf_sys::fds::cloexec_from(3 + preserve).map_err(ProcessError::io("closing descriptors"))
+}
+
+/// Leaves those to the program. As late as can be: a hook must not have them.
+pub fn pass_on(preserve: u32) -> Result<(), ProcessError> {
+    (3..3 + preserve).try_for_each(|fd| {
         wharf_sys::fds::keep_on_exec(fd as i32)
-            .map_err(ProcessError::io(format!("passing on descriptor {fd}")))?;
-    }
-    Ok(())
+            .map_err(ProcessError::io(format!("passing on descriptor {fd}")))
+    })
 }

@@ -59,6 +59,17 @@ fn root_a_failing_hook_ends_the_creation_and_leaves_nothing() {
 }
 
 #[test]
+fn root_a_failing_poststart_hook_ends_the_container() {
+    let mut b = Bundle::new("sleep 1000");
+    b.config["hooks"]["poststart"] = hook("echo because >&2; exit 1");
+    b.run().fails_with("poststart hook #0").fails_with("exit status 1, stdout: , stderr: because");
+    b.assert_nothing_left();
+    b.call(&["create", &b.id]).ok();
+    b.call(&["start", &b.id]).fails_with("poststart hook #0");
+    b.wait_for_status("stopped");
+}
+
+#[test]
 fn root_a_hook_past_its_timeout_ends_the_creation() {
     let mut b = Bundle::new("true");
     b.config["hooks"]["createRuntime"] =

@@ -98,3 +98,31 @@ fn root_scheduler_and_io_priority_are_set() {
     let ionice = std::process::Command::new("ionice").args(["-p", &pid]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ionice.stdout).trim(), "idle");
 }
+
+#[test]
+fn root_a_capability_that_nobody_knows_or_that_cannot_be_ambient_is_a_warning() {
+    let mut b = Bundle::new("grep -E 'Cap(Bnd|Amb)' /proc/self/status");
+    b.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_KILL", "CAP_UNKNOWN"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]
+    });
+    let ended = b.run();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(ended.out, "CapBnd:\t0000000000000020\nCapAmb:\t0000000000000020\n");
+    for text in [
+        "level=warning msg=\"ignoring unknown or unavailable capabilities: [CAP_UNKNOWN]\"",
+        "level=warning msg=\"can't raise ambient capability CAP_CHOWN: operation not permitted\"",
+    ] {
+        assert!(ended.err.contains(text), "{}", ended.err);
+    }
+}
+
+#[test]
+fn root_a_deadline_goes_with_all_cpus_only() {
+    let mut b = Bundle::new("true");
+    b.config["process"]["scheduler"] =
+        json!({"policy": "SCHED_DEADLINE", "runtime": 42_000, "deadline": 1_000_000, "period": 1_000_000});
+    b.config["linux"]["resources"]["cpu"] = json!({"cpus": "0"});
+    b.run().fails_with("process scheduler can't be used together with AllowedCPUs");
+    b.assert_nothing_left();
+}

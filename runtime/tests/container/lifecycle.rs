@@ -163,3 +163,57 @@ fn root_limits_are_applied_and_updated() {
     assert_eq!(stats["type"], "stats");
     assert_eq!(stats["data"]["pids"]["limit"], 23);
 }
+
+#[test]
+fn root_a_created_container_takes_the_signals_that_end() {
+    for signal in ["TERM", "INT", "15"] {
+        let b = Bundle::new("sleep 1000");
+        b.write_config();
+        b.call(&["create", &b.id]).ok();
+        b.call(&["kill", &b.id, signal]).ok();
+        b.wait_for_status("stopped");
+        b.call(&["delete", &b.id]).ok();
+        b.assert_nothing_left();
+    }
+}
+
+/// What is open while a container waits to be started: its streams, the fifo, sockets of the runtime, the procfs, and the
+/// root. Nothing of the host's cgroups, and nothing of the caller's.
+#[test]
+fn root_a_created_container_holds_no_descriptors_of_others() {
+    let b = Bundle::new("sleep 1000");
+    b.write_config();
+    let (mut read, write) = std::io::pipe().unwrap();
+    let mut command = b.runw();
+    command.args(["create", &b.id]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    wharf_sys::inherit::inherit(&mut command, vec![(write.into(), 9)]).unwrap();
+    assert!(command.status().unwrap().success());
+    drop(command);
+    // would not come to an end before the start, if init held the pipe
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut read, &mut rest).unwrap();
+    assert_eq!(b.state()["status"], "created");
+    let fds = format!("/proc/{}/fd", b.state()["pid"]);
+    let targets = std::fs::read_dir(fds).unwrap().map(|e| std::fs::read_link(e.unwrap().path()).unwrap());
+    let targets: Vec<String> = targets.map(|t| t.to_string_lossy().into_owned()).collect();
+    let allowed = |t: &String| {
+        ["/", "/dev/null"].contains(&t.as_str()) || t.starts_with("socket:[") || t.ends_with("/exec.fifo")
+    };
+    assert!(targets.iter().all(allowed), "{targets:?}");
+}
+
+#[test]
+fn root_a_started_program_that_cannot_be_executed_is_told_of_in_its_output() {
+    let mut b = Bundle::new("");
+    b.config["process"]["args"] = json!(["/bad"]);
+    std::fs::write(b.rootfs().join("bad"), "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(b.rootfs().join("bad"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    b.write_config();
+    let err = b.path().join("err");
+    let status = b.runw().args(["create", &b.id]).stderr(std::fs::File::create(&err).unwrap()).status();
+    assert!(status.unwrap().success());
+    b.call(&["start", &b.id]).ok();
+    b.wait_for_status("stopped");
+    assert_eq!(std::fs::read_to_string(&err).unwrap(), "exec /bad: no such file or directory\n");
+}

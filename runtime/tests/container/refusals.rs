@@ -25,7 +25,7 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
         ("/process/user", json!({"uid": 4_294_967_295_u64, "gid": 0}), "process.user.uid"),
         ("/process/user", json!({"uid": 0, "gid": 0, "umask": 512}), "process.user.umask"),
         ("/process/consoleSize", json!({"height": 70000, "width": 1}), "process.consoleSize"),
-        ("/process/capabilities", json!({"bounding": ["CAP_NONE"]}), "process.capabilities.bounding"),
+        ("/process/capabilities", json!({"bounding": [7]}), "process.capabilities.bounding"),
         ("/process/rlimits", json!([{"type": "RLIMIT_X", "soft": 1, "hard": 1}]), "process.rlimits[0].type"),
         (
             "/process/rlimits",
@@ -125,6 +125,16 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
             "/linux/devices",
             json!([{"path": "/", "type": "c", "major": 1, "minor": 1}]),
             "linux.devices[0].path",
+        ),
+        (
+            "/linux/resources",
+            json!({"memory": {"limit": 1 << 20, "swap": 1 << 19}}),
+            "invalid configuration: linux.resources.memory.swap",
+        ),
+        (
+            "/linux/resources",
+            json!({"memory": {"swappiness": 101}, "unified": {"a/b": "1"}}),
+            "invalid configuration: linux.resources.",
         ),
         ("/linux/maskedPaths", json!(["proc"]), "linux.maskedPaths[0]"),
         ("/linux/readonlyPaths", json!(["/a", "b"]), "linux.readonlyPaths[1]"),

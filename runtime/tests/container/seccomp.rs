@@ -36,6 +36,53 @@ fn root_a_late_filter_need_not_allow_what_the_runtime_does() {
 }
 
 #[test]
+fn root_an_early_filter_need_not_allow_the_newest_calls() {
+    let newest = [
+        "close_range",
+        "fsopen",
+        "fsconfig",
+        "fspick",
+        "openat2",
+        "open_tree",
+        "move_mount",
+        "mount_setattr",
+    ];
+    let mut b = Bundle::new("echo done");
+    b.config["process"]["noNewPrivileges"] = false.into();
+    b.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": newest, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]
+    });
+    assert_eq!(b.run().ok(), "done\n");
+    b.config["process"]["args"] = json!(["sleep", "1000"]);
+    b.run_detached();
+    assert_eq!(b.exec(&["echo", "done"]).ok(), "done\n");
+}
+
+#[test]
+fn root_start_hooks_run_under_the_filter() {
+    for no_new_privileges in [true, false] {
+        let mut b = forbids_mkdir(no_new_privileges);
+        b.config["hooks"]["startContainer"] =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", "mkdir /tmp/by-hook"]}]);
+        b.run().fails_with("error running startContainer hook #0").fails_with("not supported");
+        assert!(!b.rootfs().join("tmp/by-hook").exists());
+        b.assert_nothing_left();
+    }
+}
+
+#[test]
+fn root_the_flags_of_the_filter_are_a_line_for_debugging() {
+    let mut b = forbids_mkdir(false);
+    b.config["linux"]["seccomp"]["flags"] = json!(["SECCOMP_FILTER_FLAG_LOG"]);
+    b.write_config();
+    let log = b.path().join("log");
+    b.call(&["--debug", "--log", &log.to_string_lossy(), "run", &b.id]).ok();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("level=debug msg=\"seccomp filter flags: 2\""), "{log}");
+}
+
+#[test]
 fn root_a_filter_applies_to_execs() {
     let mut b = forbids_mkdir(true);
     b.config["process"]["args"] = json!(["sleep", "1000"]);

@@ -73,6 +73,11 @@ pub fn plan(mode: Mode, resources: &LinuxResources) -> Result<Vec<Group>, Cgroup
     }
 }
 
+/// Whether `resources` can be asked for at all, before anything has been made.
+pub fn check(mode: Mode, resources: &LinuxResources) -> Result<(), CgroupError> {
+    plan(mode, resources).map(drop)
+}
+
 impl Cgroup {
     /// Sets the limits of `resources`; what it does not mention stays as it is. Device rules are set by
     /// [`Cgroup::apply_devices`].

@@ -27,8 +27,10 @@ pub fn hand_over(
         "metadata": profile.listener_metadata().clone().unwrap_or_default(),
         "state": state,
     });
-    let socket = console::connect_path(path)
-        .map_err(ContainerError::act(format!("connecting to the seccomp agent at {}", path.display())))?;
+    let socket = console::connect_path(path).map_err(ContainerError::act(format!(
+        "failed to connect with seccomp agent specified in the seccomp profile ({})",
+        path.display()
+    )))?;
     console::send_fd(&socket, listener, message.to_string().as_bytes())
         .map_err(ContainerError::act(format!("sending to the seccomp agent at {}", path.display())))
 }

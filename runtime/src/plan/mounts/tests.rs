@@ -5,7 +5,11 @@ fn mounts(json: serde_json::Value) -> Vec<Mount> {
 }
 
 fn plan_json(json: serde_json::Value) -> Result<Vec<MountOp>, ConfigError> {
-    plan(&mounts(json), Places { bundle: Path::new("/bundle"), rootfs: Path::new("/bundle/root") }, None)
+    plan(
+        &mounts(json),
+        Places { bundle: Path::new("/bundle"), rootfs: Path::new("/bundle/root"), ids: None },
+        None,
+    )
 }
 
 #[test]
@@ -92,7 +96,23 @@ fn host_paths_below_the_root_filesystem_are_paths_of_the_container() {
     assert_eq!((ops[0].target.as_path(), inside(&ops[0])), (Path::new("/b"), Some("/a".into())));
     assert_eq!((ops[1].target.as_path(), inside(&ops[1])), (Path::new("/bundle/rootless"), Some("/".into())));
     // the host's own root: every path would be below it
-    let places = Places { bundle: Path::new("/bundle"), rootfs: Path::new("/") };
+    let places = Places { bundle: Path::new("/bundle"), rootfs: Path::new("/"), ids: None };
     let ops = plan(&mounts(json), places, None).unwrap();
     assert_eq!((ops[0].target.as_path(), inside(&ops[0])), (Path::new("/bundle/root/b"), None));
+}
+
+#[test]
+fn id_mapping_without_a_mapping_takes_the_containers() {
+    let json = serde_json::json!([{"destination": "/b", "type": "bind", "source": "/s", "options": ["rbind", "ridmap"]}]);
+    let error = plan_json(json.clone()).unwrap_err().to_string();
+    assert!(error.starts_with("invalid configuration: mounts[0].uidMappings: "), "{error}");
+    let ids = Ids::As("/proc/1/ns/user".into());
+    let places = Places { bundle: Path::new("/b"), rootfs: Path::new("/b/root"), ids: Some(&ids) };
+    let ops = plan(&mounts(json), places, None).unwrap();
+    let MountKind::Bind { idmap, .. } = &ops[0].kind else { panic!("{ops:?}") };
+    assert_eq!(*idmap, Some(IdMap { recursive: true, ids: ids.clone() }));
+    // not every mount is mapped for that
+    let plain = serde_json::json!([{"destination": "/b", "type": "bind", "source": "/s"}]);
+    let ops = plan(&mounts(plain), places, None).unwrap();
+    assert!(matches!(&ops[0].kind, MountKind::Bind { idmap: None, .. }));
 }
