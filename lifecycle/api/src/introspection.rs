@@ -15,6 +15,7 @@ use wharf_kinds::Kind;
 use wharf_vocab::Filter;
 
 use crate::status::status;
+use crate::storage::StoragePolicy;
 
 pub(crate) struct IntrospectionService {
     pub(crate) tasks: Tasks,
@@ -24,8 +25,8 @@ pub(crate) struct IntrospectionService {
 }
 
 impl IntrospectionService {
-    pub(crate) fn new(tasks: Tasks, uuid: String, root: &std::path::Path) -> Self {
-        IntrospectionService { tasks, uuid, plugins: plugins::list(root) }
+    pub(crate) fn new(tasks: Tasks, uuid: String, root: &std::path::Path, policy: &StoragePolicy) -> Self {
+        IntrospectionService { tasks, uuid, plugins: plugins::list(root, policy) }
     }
 }
 

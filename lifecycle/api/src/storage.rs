@@ -12,6 +12,7 @@ use lifecycle_events::Exchange;
 use lifecycle_metadata::{
     CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Schedule, Scope,
 };
+use lifecycle_mounts::{ActivateError, Mounts};
 use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
 use tonic::{Request, Status};
 use wharf_containerd::containerd::services;
@@ -35,10 +36,20 @@ pub enum OpenError {
     Content(#[from] ContentError),
     #[error("open the snapshotter: {0}")]
     Snapshots(#[from] SnapshotError),
+    #[error("open the mount manager: {0}")]
+    Mounts(#[from] ActivateError),
     #[error("start the garbage collector: {0}")]
     Collector(io::Error),
     #[error(transparent)]
     Deliver(#[from] DeliverError),
+}
+
+/// What can be set of the stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StoragePolicy {
+    pub schedule: Schedule,
+    /// Each namespace has to bring the bytes of its blobs itself.
+    pub isolated_content: bool,
 }
 
 /// Everything that is stored below the daemon's root; cheap to clone.
@@ -50,6 +61,7 @@ pub struct Storage {
     pub(crate) snapshotter: Snapshotter,
     /// Of whole copies.
     pub(crate) native: Snapshotter,
+    pub(crate) mounts: Mounts,
     pub(crate) collector: Collector,
     _delivery: Arc<Delivery>,
     _lock: Arc<DirectoryLock>,
@@ -58,7 +70,9 @@ pub struct Storage {
 impl Storage {
     /// Opens or creates what is below `root`; a second daemon on the same root is refused. What a crash left half
     /// made is removed.
-    pub fn open(root: &Path, events: Exchange) -> Result<Storage, OpenError> {
+    ///
+    /// `targets` is where the mounts are that the daemon makes for clients.
+    pub fn open(root: &Path, targets: &Path, policy: StoragePolicy, events: Exchange) -> Result<Storage, OpenError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
@@ -67,12 +81,19 @@ impl Storage {
         let lock = Arc::new(DirectoryLock::acquire(root)?);
         let metadata = Metadata::open(root)?;
         let content = ContentStore::open(&root.join("content"), metadata.clone())?;
+        let content = content.isolated(policy.isolated_content);
         let snapshotter = Snapshotter::open(&root.join("snapshots/overlay"), metadata.clone())?;
         let native = Snapshotter::open_native(&root.join("snapshots/native"), metadata.clone())?;
+        let mounts = Mounts::open(targets, &[root.to_path_buf()], metadata.clone())?;
         let collector = Collector::start(
             metadata.clone(),
-            vec![Arc::new(content.clone()), Arc::new(snapshotter.clone()), Arc::new(native.clone())],
-            Schedule::default(),
+            vec![
+                Arc::new(mounts.clone()),
+                Arc::new(content.clone()),
+                Arc::new(snapshotter.clone()),
+                Arc::new(native.clone()),
+            ],
+            policy.schedule,
             |_| {},
         )
         .map_err(OpenError::Collector)?;
@@ -96,19 +117,22 @@ impl Storage {
             content,
             snapshotter,
             native,
+            mounts,
             collector,
             _delivery: Arc::new(delivery),
             _lock: lock,
         })
     }
 
-    /// Adds the services namespaces, content, images, snapshots, diff, leases and containers.
+    /// Adds the services namespaces, content, images, snapshots, diff, leases, mounts and
+    /// containers.
     pub(crate) fn add_to(&self, routes: &mut tonic::service::RoutesBuilder) {
         use services::containers::v1::containers_server::ContainersServer;
         use services::content::v1::content_server::ContentServer;
         use services::diff::v1::diff_server::DiffServer;
         use services::images::v1::images_server::ImagesServer;
         use services::leases::v1::leases_server::LeasesServer;
+        use services::mounts::v1::mounts_server::MountsServer;
         use services::namespaces::v1::namespaces_server::NamespacesServer;
         use services::snapshots::v1::snapshots_server::SnapshotsServer;
         macro_rules! add {
@@ -126,6 +150,7 @@ impl Storage {
         add!(SnapshotsServer, crate::snapshots::SnapshotsService);
         add!(DiffServer, crate::diff::DiffService);
         add!(LeasesServer, crate::leases::LeasesService);
+        add!(MountsServer, crate::mounts::MountsService);
         add!(ContainersServer, crate::containers::ContainersService);
         crate::transfer::add_to(self, routes);
     }
@@ -156,7 +181,7 @@ macro_rules! failures {
     };
 }
 
-failures!(MetadataError, ContentError, SnapshotError, LayerError, CollectError);
+failures!(MetadataError, ContentError, SnapshotError, LayerError, CollectError, ActivateError);
 
 /// The status of a failed operation.
 pub(crate) fn refused(error: impl Failure) -> Status {

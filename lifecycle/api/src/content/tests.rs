@@ -16,7 +16,7 @@ struct Server {
 
 async fn serve() -> Server {
     let dir = tempfile::tempdir().unwrap();
-    let storage = Storage::open(dir.path(), Exchange::new()).unwrap();
+    let storage = Storage::open(dir.path(), &dir.path().join("t"), Default::default(), Exchange::new()).unwrap();
     let mut routes = tonic::service::RoutesBuilder::default();
     storage.add_to(&mut routes);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

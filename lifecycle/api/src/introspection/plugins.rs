@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use lifecycle_metadata::Schedule;
 use wharf_containerd::containerd::services::introspection::v1::Plugin;
 use wharf_containerd::containerd::types::Platform as WirePlatform;
 use wharf_vocab::Platform;
 
+use crate::storage::StoragePolicy;
+
 const GRPC: &str = "io.containerd.grpc.v1";
 const SERVICE: &str = "io.containerd.service.v1";
+const MOUNT_MANAGER: &str = "io.containerd.mount-manager.v1";
 const RUNTIME: &str = "io.containerd.runtime.v2";
 
 /// The gRPC services, each with the domain service behind it.
-const SERVICES: [(&str, Option<&str>); 14] = [
+const SERVICES: [(&str, Option<&str>); 15] = [
     ("containers", Some("containers-service")),
     ("content", Some("content-service")),
     ("diff", Some("diff-service")),
@@ -20,6 +24,7 @@ const SERVICES: [(&str, Option<&str>); 14] = [
     ("images", Some("images-service")),
     ("introspection", Some("introspection-service")),
     ("leases", Some("leases-service")),
+    ("mounts", None),
     ("namespaces", Some("namespaces-service")),
     ("snapshots", Some("snapshots-service")),
     ("streaming", None),
@@ -34,7 +39,7 @@ pub(super) fn is_task_runtime(kind: &str, id: &str) -> bool {
 }
 
 /// All parts, in the order in which they depend on each other.
-pub(super) fn list(root: &Path) -> Vec<Plugin> {
+pub(super) fn list(root: &Path, policy: &StoragePolicy) -> Vec<Plugin> {
     let mut plugins = vec![
         plugin("io.containerd.content.v1", "content", &[]),
         on_host(exporting(
@@ -52,7 +57,9 @@ pub(super) fn list(root: &Path) -> Vec<Plugin> {
             "bolt",
             &["io.containerd.content.v1", "io.containerd.snapshotter.v1"],
         ),
-        plugin("io.containerd.gc.v1", "scheduler", &["io.containerd.metadata.v1"]),
+        scheduler(policy),
+        on_host(plugin("io.containerd.mount-handler.v1", "erofs", &[])),
+        plugin(MOUNT_MANAGER, "bolt", &["io.containerd.metadata.v1", "io.containerd.mount-handler.v1"]),
         plugin("io.containerd.event.v1", "exchange", &[]),
         on_host(plugin("io.containerd.differ.v1", "walking", &["io.containerd.metadata.v1"])),
         on_host(plugin(RUNTIME, "task", &["io.containerd.event.v1", "io.containerd.metadata.v1"])),
@@ -64,10 +71,28 @@ pub(super) fn list(root: &Path) -> Vec<Plugin> {
         }
     }
     for (id, service) in SERVICES {
-        let requires: &[&str] = if service.is_some() { &[SERVICE] } else { &[] };
+        let requires: &[&str] = match service {
+            Some(_) => &[SERVICE],
+            None if id == "mounts" => &[MOUNT_MANAGER],
+            None => &[],
+        };
         plugins.push(plugin(GRPC, id, requires));
     }
     plugins
+}
+
+/// With what it goes by, as containerd's has it.
+fn scheduler(policy: &StoragePolicy) -> Plugin {
+    let mut plugin = plugin("io.containerd.gc.v1", "scheduler", &["io.containerd.metadata.v1"]);
+    let Schedule { pause_threshold, deletion_threshold, mutation_threshold, delay } = policy.schedule;
+    let exports = [
+        ("PauseThreshold", pause_threshold.to_string()),
+        ("DeletionThreshold", deletion_threshold.to_string()),
+        ("MutationThreshold", mutation_threshold.to_string()),
+        ("ScheduleDelay", if delay.is_zero() { "0s".to_owned() } else { format!("{delay:?}") }),
+    ];
+    plugin.exports.extend(exports.map(|(name, value)| (name.to_owned(), value)));
+    plugin
 }
 
 fn plugin(kind: &str, id: &str, requires: &[&str]) -> Plugin {
@@ -97,13 +122,17 @@ mod tests {
 
     #[test]
     fn clients_find_the_parts_they_look_for() {
-        let plugins = list(Path::new("/r"));
+        let plugins = list(Path::new("/r"), &StoragePolicy::default());
         let has = |kind: &str, id: &str| plugins.iter().find(|p| p.r#type == kind && p.id == id);
         let snapshotter = has("io.containerd.snapshotter.v1", "overlayfs").expect("snapshotter");
         assert_eq!(snapshotter.platforms[0].os, "linux");
         assert_eq!(snapshotter.exports["root"], "/r/snapshots/overlay");
         assert!(has(RUNTIME, "task").is_some_and(|p| !p.platforms.is_empty()));
         assert!(has(GRPC, "tasks").is_some());
+        assert!(has(GRPC, "mounts").is_some_and(|p| p.requires == [MOUNT_MANAGER]));
+        assert!(has(MOUNT_MANAGER, "bolt").is_some());
+        let scheduler = has("io.containerd.gc.v1", "scheduler").expect("scheduler");
+        assert_eq!(scheduler.exports["PauseThreshold"], "0.02");
         assert!(plugins.iter().all(|p| p.init_err.is_none()));
     }
 }
