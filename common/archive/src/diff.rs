@@ -54,19 +54,32 @@ impl DiffError {
     }
 }
 
+/// The top layer of an overlay, seen by itself: what has no name in it is as below.
+#[derive(Clone, Copy)]
+pub struct TopLayer<'a> {
+    pub root: BorrowedFd<'a>,
+    /// The overlay's marks are `user.` attributes.
+    pub userxattr: bool,
+}
+
 /// Writes the layer that makes `lower` (nothing if there is none) into `upper`. Gives `out` back, not flushed.
+///
+/// Where `upper` is an overlay of a layer over exactly `lower`, that layer may be given: the result is the same, and only
+/// what is in it is looked at.
 ///
 /// Entries are in a fixed order, times are whole seconds and none is later than `latest`, so that the same trees give the same
 /// bytes. Names that begin with `.wh.` cannot be said in a layer and are left out, as are sockets.
 pub fn write_diff<W: Write>(
     lower: Option<BorrowedFd<'_>>,
     upper: BorrowedFd<'_>,
+    top: Option<TopLayer<'_>>,
     out: W,
     latest: Option<i64>,
 ) -> Result<W, DiffError> {
     let mut diff = Diff {
         lower,
         upper,
+        top: top.filter(|_| lower.is_some()),
         out: TarWriter::new(out),
         latest,
         written: BTreeSet::new(),
@@ -75,18 +88,29 @@ pub fn write_diff<W: Write>(
         kept: 0,
         buffer: vec![0; 256 << 10],
     };
-    let mut waiting = vec![(EntryPath::root(), lower.is_some())];
-    while let Some((path, in_lower)) = waiting.pop() {
-        let below = diff.directory(&path, in_lower)?;
+    let mut waiting =
+        vec![Waiting { path: EntryPath::root(), in_lower: lower.is_some(), in_top: diff.top.is_some() }];
+    while let Some(next) = waiting.pop() {
+        let below = diff.directory(&next)?;
         // the last is taken first
         waiting.extend(below.into_iter().rev());
     }
     diff.out.finish().map_err(DiffError::Write)
 }
 
+/// A directory to look at.
+struct Waiting {
+    path: EntryPath,
+    /// The lower tree has it too.
+    in_lower: bool,
+    /// The top layer has it, and shows by its names what has changed.
+    in_top: bool,
+}
+
 struct Diff<'a, W> {
     lower: Option<BorrowedFd<'a>>,
     upper: BorrowedFd<'a>,
+    top: Option<TopLayer<'a>>,
     out: TarWriter<W>,
     latest: Option<i64>,
     /// Directories that have their entry.
@@ -100,11 +124,17 @@ struct Diff<'a, W> {
 }
 
 impl<W: Write> Diff<'_, W> {
-    /// One directory of the upper tree. Gives those in it, and whether the lower tree has them.
-    fn directory(&mut self, path: &EntryPath, in_lower: bool) -> Result<Vec<(EntryPath, bool)>, DiffError> {
+    /// One directory of the upper tree. Gives those in it.
+    fn directory(&mut self, next: &Waiting) -> Result<Vec<Waiting>, DiffError> {
+        let path = &next.path;
         let upper = open_directory(self.upper, path)?;
-        let lower = match self.lower.filter(|_| in_lower) {
+        let lower = match self.lower.filter(|_| next.in_lower) {
             Some(root) => Some(open_directory(root, path)?),
+            None => None,
+        };
+        // without a lower directory all of it is new, and all of it is looked at
+        let top = match self.top.filter(|_| next.in_top && lower.is_some()) {
+            Some(top) => top.directory(path)?,
             None => None,
         };
         if path.is_root()
@@ -120,8 +150,10 @@ impl<W: Write> Diff<'_, W> {
         let list = |directory: &OwnedFd| -> Result<BTreeSet<CString>, DiffError> {
             Ok(names(directory).map_err(failed("list", path))?.into_iter().collect())
         };
-        let above = list(&upper)?;
-        let below = lower.as_ref().map(list).transpose()?.unwrap_or_default();
+        let (above, below) = match &top {
+            Some(top) => (list(top)?, BTreeSet::new()),
+            None => (list(&upper)?, lower.as_ref().map(list).transpose()?.unwrap_or_default()),
+        };
         let mut directories = Vec::new();
         for name in above.union(&below) {
             let path = path.join(name);
@@ -162,7 +194,7 @@ impl<W: Write> Diff<'_, W> {
                 }
                 let was_directory =
                     there.is_some_and(|(_, s)| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
-                directories.push((path, was_directory));
+                directories.push(Waiting { path, in_lower: was_directory, in_top: top.is_some() });
             } else {
                 self.thing(&path, &subject, is_changed)?;
             }
@@ -331,6 +363,31 @@ impl<W: Write> Diff<'_, W> {
     fn keep(&mut self, path: &EntryPath) -> Result<(), DiffError> {
         self.kept += path.to_bytes().len() + 64;
         if self.kept > MAX_KEPT { Err(DiffError::TooMany) } else { Ok(()) }
+    }
+}
+
+impl TopLayer<'_> {
+    /// The layer's own directory of that path; `None` where its names do not tell what has changed: it hides what is
+    /// below it, or shows another directory's contents.
+    fn directory(&self, path: &EntryPath) -> Result<Option<OwnedFd>, DiffError> {
+        let directory = match resolve(self.root, path, OFlags::RDONLY, ResolveFlags::NO_SYMLINKS) {
+            Ok(directory) => directory,
+            // changed meanwhile
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(failed("open", path)(e)),
+        };
+        let class = if self.userxattr { "user" } else { "trusted" };
+        for mark in ["opaque", "redirect"] {
+            let mut value = [0; 1];
+            match rustix::fs::fgetxattr(&directory, format!("{class}.overlay.{mark}"), &mut value) {
+                Err(Errno::NODATA) => {}
+                // "x" says only that some of the names are whiteouts of another form
+                Ok(1) if mark == "opaque" && value == *b"x" => {}
+                Ok(_) | Err(Errno::RANGE) => return Ok(None),
+                Err(e) => return Err(failed("read the attributes of", path)(e)),
+            }
+        }
+        Ok(Some(directory))
     }
 }
 

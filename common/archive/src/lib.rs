@@ -13,10 +13,10 @@ mod tar;
 mod tree;
 mod write;
 
-pub use apply::{Applied, ApplyError, Limits, apply, apply_early};
+pub use apply::{Applied, ApplyError, Hashing, Limits, apply, apply_early};
 pub use compression::{Compression, CompressionError, Compressor, Decompressor};
 pub use copy::copy_tree;
-pub use diff::{DiffError, write_diff};
+pub use diff::{DiffError, TopLayer, write_diff};
 pub use extract::{ExtractError, Pending, Whiteouts};
 pub use tar::{Entry, EntryKind, TarError, TarReader};
 pub use tree::{TreeUsage, remove_tree, tree_usage};

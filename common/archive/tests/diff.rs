@@ -14,7 +14,7 @@ use wharf_archive::{EntryKind, TarReader, Whiteouts, copy_tree, write_diff};
 
 fn diff(lower: Option<&Path>, upper: &Path) -> Vec<u8> {
     let (lower, upper) = (lower.map(|path| File::open(path).unwrap()), File::open(upper).unwrap());
-    write_diff(lower.as_ref().map(AsFd::as_fd), upper.as_fd(), Vec::new(), None).unwrap()
+    write_diff(lower.as_ref().map(AsFd::as_fd), upper.as_fd(), None, Vec::new(), None).unwrap()
 }
 
 fn paths(archive: &[u8]) -> Vec<String> {

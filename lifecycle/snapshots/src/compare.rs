@@ -11,7 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen,
 };
-use wharf_archive::{Compression, Compressor, DiffError, write_diff};
+use wharf_archive::{Compression, Compressor, DiffError, TopLayer, write_diff};
 use wharf_kinds::Kind;
 use wharf_vocab::{Algorithm, Digest, Digester};
 
@@ -53,15 +53,51 @@ pub fn compare<W: Write>(
     latest: Option<i64>,
     out: W,
 ) -> Result<(Digest, W), CompareError> {
+    let top = top_layer(lower, upper);
+    compare_by(top, lower, upper, compression, latest, out)
+}
+
+/// With the layer by which the overlay `upper` differs from `lower`, if it does.
+fn compare_by<W: Write>(
+    top: Option<(&str, bool)>,
+    lower: &[Mount],
+    upper: &[Mount],
+    compression: Compression,
+    latest: Option<i64>,
+    out: W,
+) -> Result<(Digest, W), CompareError> {
+    let layer = top.map(|(path, _)| open(path)).transpose()?;
+    let top =
+        layer.as_ref().zip(top).map(|(layer, (_, userxattr))| TopLayer { root: layer.as_fd(), userxattr });
     let lower = view(lower)?;
     let Some(upper) = view(upper)? else {
         return Err(CompareError::Mounts("there is nothing to compare with".into()));
     };
     let compressor = Compressor::new(compression, out).map_err(CompareError::Compression)?;
     let hashed = Hashed { out: compressor, digester: Digester::new(Algorithm::Sha256) };
-    let hashed = write_diff(lower.as_ref().map(AsFd::as_fd), upper.as_fd(), hashed, latest)?;
+    let hashed = write_diff(lower.as_ref().map(AsFd::as_fd), upper.as_fd(), top, hashed, latest)?;
     let out = hashed.out.finish().map_err(DiffError::Write)?;
     Ok((hashed.digester.finish(), out))
+}
+
+/// The directories that a mount lays over each other, the uppermost first; `None` for mounts that cannot be told so.
+fn layers(mounts: &[Mount]) -> Option<Vec<&str>> {
+    match mounts {
+        [mount] if !mount.target.is_empty() => None,
+        [mount] if mount.kind == "bind" => Some(vec![&mount.source]),
+        [mount] if mount.kind == "overlay" => {
+            let lower = mount.option("lowerdir").unwrap_or_default().split(':');
+            Some(mount.option("upperdir").into_iter().chain(lower).filter(|path| !path.is_empty()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The layer that `upper` has on top of exactly what `lower` shows, and where the overlay keeps its marks.
+fn top_layer<'a>(lower: &[Mount], upper: &'a [Mount]) -> Option<(&'a str, bool)> {
+    let (lower, upper_layers) = (layers(lower)?, layers(upper)?);
+    let (top, rest) = upper_layers.split_first()?;
+    (!lower.is_empty() && rest == lower).then(|| (*top, upper[0].has("userxattr")))
 }
 
 /// The root that the mounts show; `None` for no mounts, which show nothing.
@@ -79,10 +115,7 @@ fn view(mounts: &[Mount]) -> Result<Option<OwnedFd>, CompareError> {
         "bind" => Ok(Some(open(&mount.source)?)),
         "overlay" => {
             // nothing is written, so the upper directory is one more layer
-            let lower = mount.option("lowerdir").unwrap_or_default().split(':');
-            let layers: Vec<&str> =
-                mount.option("upperdir").into_iter().chain(lower).filter(|p| !p.is_empty()).collect();
-            match layers.as_slice() {
+            match layers(mounts).unwrap_or_default().as_slice() {
                 [] => Err(CompareError::Mounts("an overlay without directories".into())),
                 [only] => Ok(Some(open(only)?)),
                 layers => overlay(layers, mount.has("userxattr")).map(Some),
@@ -141,3 +174,6 @@ impl<W: Write> Write for Hashed<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use lifecycle_metadata::{Scope, SnapshotKind};
-use wharf_archive::{Applied, Limits, Pending, Whiteouts, apply, apply_early};
-use wharf_vocab::{Algorithm, Labels};
+use wharf_archive::{Applied, Hashing, Limits, Pending, Whiteouts, apply, apply_early};
+use wharf_vocab::Labels;
 
 use crate::error::SnapshotError;
 use crate::layer::{LayerError, open};
@@ -64,7 +64,7 @@ impl Layer {
     pub fn unpack(
         &mut self,
         input: impl Read + Send,
-        algorithm: Algorithm,
+        hashing: impl Into<Hashing>,
         limits: Limits,
     ) -> Result<Applied, LayerError> {
         if !matches!(self.state, State::Empty) {
@@ -72,9 +72,9 @@ impl Layer {
         }
         let directory = self.directory()?;
         let (applied, pending) = match self.snapshotter.backend().userxattr() {
-            Some(userxattr) => apply_early(input, directory.as_fd(), userxattr, algorithm, limits)?,
+            Some(userxattr) => apply_early(input, directory.as_fd(), userxattr, hashing, limits)?,
             None => {
-                let applied = apply(input, directory.as_fd(), &[], Whiteouts::Remove, algorithm, limits)?;
+                let applied = apply(input, directory.as_fd(), &[], Whiteouts::Remove, hashing, limits)?;
                 (applied, Pending::default())
             }
         };

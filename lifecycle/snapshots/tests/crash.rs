@@ -110,7 +110,8 @@ fn start(root: &Path) -> World {
     let metadata = Metadata::open(root).unwrap();
     let snapshotter = Snapshotter::open(&root.join("s"), metadata.clone()).unwrap();
     let stores: Vec<Arc<dyn Reclaim>> = vec![Arc::new(snapshotter.clone())];
-    let collector = Collector::start(metadata.clone(), stores, lifecycle_metadata::Schedule::default(), |_| ()).unwrap();
+    let collector =
+        Collector::start(metadata.clone(), stores, lifecycle_metadata::Schedule::default(), |_| ()).unwrap();
     World { snapshotter, metadata, collector }
 }
 

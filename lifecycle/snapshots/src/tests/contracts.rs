@@ -95,7 +95,13 @@ pub(super) fn root_leases_hold_snapshots_and_their_parents(p: Place) {
     p.prepare("loose", "c").unwrap();
     let stores: Vec<std::sync::Arc<dyn lifecycle_metadata::Reclaim>> =
         vec![std::sync::Arc::new(p.snapshotter.clone())];
-    let collector = lifecycle_metadata::Collector::start(p.metadata.clone(), stores, lifecycle_metadata::Schedule::default(), |_| ()).unwrap();
+    let collector = lifecycle_metadata::Collector::start(
+        p.metadata.clone(),
+        stores,
+        lifecycle_metadata::Schedule::default(),
+        |_| (),
+    )
+    .unwrap();
     collector.collect().unwrap();
     let names: Vec<_> = p.snapshotter.list(&scope(), &[]).unwrap().into_iter().map(|i| i.name).collect();
     assert_eq!(names, ["c"]);
