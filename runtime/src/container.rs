@@ -59,6 +59,11 @@ impl ContainerError {
         let act = act.into();
         move |e| Self::Act { act, source: e.into() }
     }
+
+    /// Whether the caller lacks the right to do it.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Act { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
+    }
 }
 
 impl From<InitError> for ContainerError {

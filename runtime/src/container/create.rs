@@ -200,13 +200,21 @@ pub fn create(
             .map(|fd| fd.try_clone_to_owned())
             .transpose()
             .map_err(ContainerError::act("cgroup"))?;
+        let mut attaching = None;
         let observable = rootless::is_unprivileged();
         if observable {
             // init's mappings can only be written by its own user while it can be looked into
             rootless::open().map_err(ContainerError::act("making the runtime dumpable"))?;
         }
-        let born =
-            birth::birth(&plan, &parent_joins, &user_join, into.as_ref().map(AsFd::as_fd), &init_channel)?;
+        let into = into.as_ref().map(AsFd::as_fd);
+        let born = match birth::birth(&plan, &parent_joins, &user_join, into, &init_channel) {
+            // from another cgroup of the user's, such as a login's, only systemd may move a process to a unit
+            Err(e) if e.is_denied() && container.record.unit.is_some() => {
+                attaching = container.record.unit.clone();
+                birth::birth(&plan, &parent_joins, &user_join, None, &init_channel)?
+            }
+            other => other?,
+        };
         let (pid, pidfd) = match born {
             Birth::Init => {
                 drop(channel);
@@ -245,6 +253,9 @@ pub fn create(
         }
         undo.process(pidfd.try_clone().map_err(ContainerError::act("keeping the container's pidfd"))?);
         drop((init_channel, id_mapper));
+        if let Some(unit) = attaching {
+            unit.attach(pid)?;
+        }
         let mapping = mapper.map(|m| (m, opened.as_ref().map(|o| o.binds.as_slice()).unwrap_or_default()));
         let terminal = serve(&plan, &mut container, &cgroup, &mut channel, mapping, pid, options)?;
         files::send_pidfd(pidfd_socket.as_ref(), &pidfd, "standard")?;

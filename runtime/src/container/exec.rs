@@ -22,7 +22,8 @@ use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use wharf_cgroups::{Cgroup, Hierarchies, Joiner, Paths};
+use wharf_cgroups::systemd::Bus;
+use wharf_cgroups::{Cgroup, CgroupError, Hierarchies, Joiner, Paths};
 use wharf_sys::fork::{Fork, Forked, exit_now};
 use wharf_sys::namespace::{Namespaces, setns};
 
@@ -181,6 +182,12 @@ fn launch(
     let pidfd_socket = pidfd_receiver(options.pidfd_socket.as_deref())?;
     let (mut channel, child_channel) = Channel::pair(script)?;
     let unprivileged = rootless::is_unprivileged();
+    // while this process still is who systemd knows the user as
+    let mut manager = match &container.record.unit {
+        // without it the cgroup is entered or not
+        Some(unit) if unprivileged => Bus::connect(unit.manager).ok().map(|bus| (unit, bus)),
+        _ => None,
+    };
     if unprivileged && namespaces.contains(Namespaces::USER) && !rootless::may_administer() {
         // who owns the user namespace may enter it, and only from there the others
         let first = Namespaces::from_bits(Namespaces::PID.bits() & namespaces.bits());
@@ -193,10 +200,20 @@ fn launch(
             .map_err(ContainerError::act("entering the container's pid namespace"))?;
     }
     let into = |joiner: &Joiner| Fork { cgroup: joiner.clone_into(), ..Fork::default() }.fork();
+    let mut attaching = false;
     let forked = match into(&joiner) {
         Err(e) if e.raw_os_error() == Some(Errno::BUSY.raw_os_error()) && options.sub_cgroups.is_empty() => {
             joiner = cgroup_of_init(container)?.joiner()?;
             into(&joiner)
+        }
+        // from another cgroup of the user's, such as a login's, only systemd may move a process to a unit
+        Err(e)
+            if manager.is_some()
+                && e.kind() == std::io::ErrorKind::PermissionDenied
+                && options.sub_cgroups.is_empty() =>
+        {
+            attaching = true;
+            Fork::default().fork()
         }
         other => other,
     };
@@ -218,10 +235,16 @@ fn launch(
         }
         Forked::Parent { pid, pidfd } => {
             drop(child_channel);
-            let served = serve(container, spec, &plan, &mut channel, pid, options).and_then(|terminal| {
+            let attached = match &mut manager {
+                Some((unit, bus)) if attaching => unit.attach_on(bus, pid).map_err(CgroupError::from),
+                _ => Ok(()),
+            };
+            let served = attached.map_err(ContainerError::from).and_then(|()| {
+                let terminal = serve(container, spec, &plan, &mut channel, pid, options)?;
                 send_pidfd(pidfd_socket.as_ref(), &pidfd, "setns")?;
                 channel.send(Step::Go, None)?;
-                Ok(channel.executed().map(|()| terminal)?)
+                channel.executed()?;
+                Ok(terminal)
             });
             match served {
                 Ok(terminal) => Ok(Executed { pidfd, terminal }),

@@ -6,15 +6,15 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-const NOBODYS: u32 = 54_321;
+pub const NOBODYS: u32 = 54_321;
 /// Ids that the user may map in addition, where a test says so.
 const MORE: u32 = 700_000;
 
 /// A bundle that is the user's, with the configuration that `spec --rootless` writes.
-struct Own(Bundle);
+pub struct Own(pub Bundle);
 
 impl Own {
-    fn new(script: &str) -> Self {
+    pub fn new(script: &str) -> Self {
         let bundle = Bundle::new(script);
         std::fs::set_permissions(bundle.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir(bundle.path().join("run")).unwrap();
@@ -37,14 +37,14 @@ impl Own {
     }
 
     /// runw as the user, with the state root that it takes by itself.
-    fn runw(&self) -> Command {
+    pub fn runw(&self) -> Command {
         let mut command = Command::new(self.0.path().join("runw"));
         command.uid(NOBODYS).gid(NOBODYS).current_dir(self.0.path()).stdin(Stdio::null());
         command.env("XDG_RUNTIME_DIR", self.0.path().join("run"));
         command
     }
 
-    fn call(&self, args: &[&str]) -> Ended {
+    pub fn call(&self, args: &[&str]) -> Ended {
         let path = |name: &str| self.0.path().join(name);
         let file = |name: &str| std::fs::File::create(path(name)).unwrap();
         let status = self.runw().args(args).stdout(file("out")).stderr(file("err")).status().unwrap();
@@ -57,12 +57,12 @@ impl Own {
         self.call(&["run", &self.0.id])
     }
 
-    fn state(&self) -> Value {
+    pub fn state(&self) -> Value {
         serde_json::from_str(&self.call(&["state", &self.0.id]).ok()).unwrap()
     }
 
     #[track_caller]
-    fn assert_nothing_left(&self) {
+    pub fn assert_nothing_left(&self) {
         let root = self.0.path().join("run/runw");
         let left: Vec<_> = std::fs::read_dir(root).map(|d| d.flatten().collect()).unwrap_or_default();
         assert!(left.is_empty(), "{left:?}");

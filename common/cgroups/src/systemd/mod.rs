@@ -155,9 +155,14 @@ impl Unit {
 
     /// Moves a process into the unit, where the caller may not do it itself.
     pub fn attach(&self, pid: i32) -> Result<(), CgroupError> {
+        Ok(self.attach_on(&mut Bus::connect(self.manager)?, pid)?)
+    }
+
+    /// What [`Unit::attach`] asks for, on a connection that is there.
+    pub fn attach_on(&self, bus: &mut Bus, pid: i32) -> Result<(), SystemdError> {
         let pids = Value::Array("u".into(), vec![Value::U32(pid.cast_unsigned())]);
         let body = vec![Value::Str(self.name.clone()), Value::Str(String::new()), pids];
-        Ok(Bus::connect(self.manager)?.call("AttachProcessesToUnit", body).map(drop)?)
+        bus.call("AttachProcessesToUnit", body).map(drop)
     }
 
     /// Ends the unit and has it forgotten. One that is gone is fine.
