@@ -16,4 +16,4 @@ pub use filter::{Filter, FilterError};
 pub use identifier::{Identifier, IdentifierError};
 pub use labels::{LabelError, Labels, label_field, label_names, validate_label, validate_labels};
 pub use platform::{Platform, PlatformError, PlatformMatcher};
-pub use reference::{ImageReference, RawReference, RawReferenceError, ReferenceError, is_tag};
+pub use reference::{ImageReference, ReferenceError, is_tag};

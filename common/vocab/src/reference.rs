@@ -1,4 +1,4 @@
-//! Image references, docker's normalised form and containerd's raw form.
+//! Image references in docker's normalised form.
 //!
 //! The grammar is the distribution project's: `[domain[:port]/]path[:tag][@digest]`. Texts of errors are
 //! the ones that docker prints.
@@ -280,69 +280,6 @@ fn digest_shaped(text: &str) -> bool {
     algorithm.split(['-', '_', '+', '.']).all(component)
         && hex.len() >= 32
         && hex.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-/// Why a text is not one of containerd's raw references.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RawReferenceError {
-    #[error("invalid reference")]
-    Invalid,
-    #[error("hostname required")]
-    HostnameRequired,
-}
-
-impl RawReferenceError {
-    /// Always [`Kind::InvalidArgument`].
-    pub const fn kind(&self) -> Kind {
-        Kind::InvalidArgument
-    }
-}
-
-/// containerd's reference: a locator `host/path` taken as it is, and an object `tag`, `@digest` or `tag@digest`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RawReference {
-    pub locator: String,
-    pub object: String,
-}
-
-impl RawReference {
-    pub fn parse(text: &str) -> Result<Self, RawReferenceError> {
-        if text.contains("://") || text.len() > 4096 || text.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(RawReferenceError::Invalid);
-        }
-        let (host, path) = match text.find('/') {
-            Some(slash) => text.split_at(slash),
-            None => (text, ""),
-        };
-        if host.is_empty() {
-            return Err(RawReferenceError::HostnameRequired);
-        }
-        let (path, object) = match path.find([':', '@']) {
-            Some(at) => (&path[..at], path[at..].strip_prefix(':').unwrap_or(&path[at..])),
-            None => (path, ""),
-        };
-        Ok(RawReference { locator: format!("{host}{}", path.trim_end_matches('/')), object: object.into() })
-    }
-
-    /// The part before the first slash.
-    pub fn hostname(&self) -> &str {
-        self.locator.split('/').next().unwrap_or_default()
-    }
-
-    /// What follows the `@` of the object.
-    pub fn digest(&self) -> Option<Result<Digest, crate::DigestError>> {
-        self.object.split_once('@').map(|(_, digest)| Digest::parse(digest))
-    }
-}
-
-impl fmt::Display for RawReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.object.as_str() {
-            "" => f.write_str(&self.locator),
-            object if object.starts_with('@') => write!(f, "{}{object}", self.locator),
-            object => write!(f, "{}:{object}", self.locator),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Names that people and clients type: image references, digests, platforms, identifiers, filters.
 
-use wharf_vocab::{Digest, Filter, Identifier, ImageReference, Platform, RawReference};
+use wharf_vocab::{Digest, Filter, Identifier, ImageReference, Platform};
 
 use crate::outcome::{self, must};
 
@@ -20,14 +20,6 @@ pub fn reference(data: &[u8]) -> u64 {
         assert_eq!(digest.as_str(), text);
         assert_eq!(digest.hex().len(), digest.algorithm().hex_len());
     }
-    let raw = RawReference::parse(text);
-    if let Ok(raw) = &raw {
-        let _ = (raw.hostname(), raw.digest());
-        // "host/:tag" is shown as "host:tag", as containerd shows it, where the tag reads as a port
-        if raw.locator.contains('/') {
-            assert_eq!(&must(RawReference::parse(&raw.to_string()), "shown", raw), raw);
-        }
-    }
     let platform = Platform::parse(text);
     if let Ok(platform) = &platform {
         let shown = platform.to_string();
@@ -41,7 +33,6 @@ pub fn reference(data: &[u8]) -> u64 {
     }
     outcome::of("image", &image, |i| usize::from(i.tag().is_some()) + 2 * usize::from(i.digest().is_some()))
         ^ outcome::of("digest", &digest, |_| 1).rotate_left(1)
-        ^ outcome::of("raw", &raw, |_| 1).rotate_left(2)
         ^ outcome::of("platform", &platform, |p| p.os_features.len()).rotate_left(3)
         ^ outcome::of("identifier", &identifier, |_| 1).rotate_left(4)
         ^ outcome::of("filter", &filter, |_| 1).rotate_left(5)

@@ -88,20 +88,6 @@ fn errors_use_dockers_words() {
 }
 
 #[test]
-fn raw_references_are_taken_as_they_are() {
-    let parse = |t: &str| RawReference::parse(t);
-    let r = parse(&format!("docker.io/library/redis:foo@{SUM}")).unwrap();
-    assert_eq!(r.locator, "docker.io/library/redis");
-    assert_eq!(r.hostname(), "docker.io");
-    assert_eq!(r.digest().unwrap().unwrap().as_str(), SUM);
-    assert_eq!(r.to_string(), format!("docker.io/library/redis:foo@{SUM}"));
-    assert_eq!(parse("host:80/a@b").unwrap().object, "@b");
-    assert_eq!(parse("only-host").unwrap().locator, "only-host");
-    assert_eq!(parse("/x").unwrap_err(), RawReferenceError::HostnameRequired);
-    assert_eq!(parse("http://x/y").unwrap_err(), RawReferenceError::Invalid);
-}
-
-#[test]
 fn a_host_longer_than_any_name_is_refused() {
     let host = vec!["a".repeat(60); 5].join(".");
     assert_eq!(ImageReference::parse(&format!("{host}/x")).unwrap_err(), ReferenceError::Format);
@@ -114,7 +100,6 @@ proptest! {
             prop_assert_eq!(ImageReference::parse(&reference.to_string()).unwrap(), reference.clone());
             prop_assert_eq!(ImageReference::parse(&reference.familiar()).unwrap(), reference);
         }
-        let _ = RawReference::parse(&text);
     }
 
     #[test]
