@@ -67,6 +67,26 @@ fn root_every_limit_lands_in_its_file_and_is_updated() {
 }
 
 #[test]
+fn root_a_container_of_512_kib_of_memory_starts() {
+    let mut b = Bundle::new("exec sleep 1000");
+    b.config["linux"]["resources"]["memory"] = json!({"limit": 512 << 10});
+    b.write_config();
+    for _ in 0..5 {
+        b.call(&["create", &b.id]).ok();
+        holds(&b, ("memory.limit_in_bytes", "524288"), ("memory.max", "524288"));
+        b.call(&["start", &b.id]).ok();
+        // its own program runs, rather than init, and goes on
+        let pid = b.state()["pid"].to_string();
+        wait_until("the program", || {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "sleep")
+        });
+        assert_eq!(b.state()["status"], "running");
+        b.call(&["delete", "--force", &b.id]).ok();
+    }
+    b.assert_nothing_left();
+}
+
+#[test]
 fn root_a_device_is_throttled() {
     // the first disk there is, a loop device without a file or a RAM disk too
     let disk = fs::read_dir("/sys/block").unwrap().flatten().next().expect("a block device");
