@@ -108,7 +108,13 @@ impl Client {
                     continue;
                 }
             };
-            let response = session.send(Outgoing::new(Method::GET, session.url("/")?)).await?;
+            let response = match session.send(Outgoing::new(Method::GET, session.url("/")?)).await {
+                Err(error) if error.is_connect() => {
+                    last = Some(error);
+                    continue;
+                }
+                other => other?,
+            };
             if response.status().is_success() {
                 return Ok(());
             }

@@ -209,11 +209,46 @@ const UNVERIFIED: &str = "tls: failed to verify certificate: x509:";
 
 /// A request that got no answer, in the words of Go's net package.
 pub(crate) fn broken(method: &Method, url: &Url, error: &reqwest::Error) -> RegistryError {
-    RegistryError::Transport {
-        method: spelled(method),
-        url: shown(url),
-        reason: reason(url, error),
-        is_connect: error.is_connect(),
+    let reason = reason(url, error);
+    // one whose certificate is wrong is there: it is not to be asked without TLS
+    let is_connect = error.is_connect() && !reason.starts_with(UNVERIFIED);
+    RegistryError::Transport { method: spelled(method), url: shown(url), reason, is_connect }
+}
+
+/// A failure of TLS, however deep it is wrapped.
+fn tls_failure(mut error: &io::Error) -> Option<&rustls::Error> {
+    loop {
+        let inner = error.get_ref()?;
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return Some(tls);
+        }
+        error = inner.downcast_ref::<io::Error>()?;
+    }
+}
+
+/// In the words of Go's TLS, as far as clients show them.
+fn tls_reason(failure: &rustls::Error, host: &str) -> String {
+    match failure {
+        rustls::Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".to_owned(),
+        rustls::Error::InvalidCertificate(failure) => match failure {
+            CertificateError::UnknownIssuer => {
+                format!("{UNVERIFIED} certificate signed by unknown authority")
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                format!("{UNVERIFIED} certificate has expired or is not yet valid")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("{UNVERIFIED} certificate is not valid for {host}")
+            }
+            other => format!("{UNVERIFIED} {other:?}"),
+        },
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "remote error: tls: certificate required".to_owned()
+        }
+        rustls::Error::AlertReceived(AlertDescription::BadCertificate) => {
+            "remote error: tls: bad certificate".to_owned()
+        }
+        other => format!("tls: {other}"),
     }
 }
 
@@ -225,28 +260,8 @@ fn reason(url: &Url, error: &reqwest::Error) -> String {
     while let Some(cause) = source {
         innermost = cause.to_string();
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return match tls {
-                    rustls::Error::InvalidMessage(_) => {
-                        "http: server gave HTTP response to HTTPS client".to_owned()
-                    }
-                    rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                        format!("{UNVERIFIED} certificate signed by unknown authority")
-                    }
-                    rustls::Error::InvalidCertificate(
-                        CertificateError::Expired | CertificateError::ExpiredContext { .. },
-                    ) => format!("{UNVERIFIED} certificate has expired or is not yet valid"),
-                    rustls::Error::InvalidCertificate(
-                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                    ) => format!("{UNVERIFIED} certificate is not valid for {host}"),
-                    rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                        "remote error: tls: certificate required".to_owned()
-                    }
-                    rustls::Error::AlertReceived(AlertDescription::BadCertificate) => {
-                        "remote error: tls: bad certificate".to_owned()
-                    }
-                    other => format!("tls: {other}"),
-                };
+            if let Some(tls) = tls_failure(io) {
+                return tls_reason(tls, host);
             }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => {

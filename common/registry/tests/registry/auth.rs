@@ -143,3 +143,75 @@ async fn nobody_there_reads_as_docker_says_it() {
     assert_eq!(error.to_string(), expected);
     assert_eq!(error.kind(), wharf_kinds::Kind::Unavailable);
 }
+
+#[tokio::test]
+async fn parallel_requests_share_one_token() {
+    let fake = bearer_registry(|_| true).await;
+    let repository = repository(&fake);
+    let asking = (0..8).map(|_| {
+        let repository = repository.clone();
+        tokio::spawn(async move { repository.resolve(&latest()).await.map(drop) })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        asked.await.unwrap().unwrap();
+    }
+    assert_eq!(fake.asked_for("/token").len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_service_is_asked_the_other_way_when_it_knows_no_get() {
+    let only_post = bearer_registry(|a| {
+        a.method == "POST" && a.body.contains("grant_type=password&username=me&password=hunter2")
+    });
+    // a refusal of the fake is 401: as wrong as a wrong password, and not tried in another way
+    let fake = only_post.await;
+    let repository = client().repository(&fake.domain(), "some/thing", password()).unwrap();
+    repository.resolve(&latest()).await.unwrap_err();
+    assert!(fake.asked_for("/token").iter().all(|a| a.method == "GET"));
+    let fake = Fake::start(|asked: &Asked| {
+        let host = asked.header("host").unwrap_or_default();
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"registry\"");
+        match (asked.target.starts_with("/token"), asked.header("authorization")) {
+            (true, _) if asked.method == "GET" => answer(404, &[], ""),
+            (true, _) if asked.body.contains("grant_type=password&username=me&password=hunter2") => {
+                answer(200, &[], r#"{"access_token":"good"}"#)
+            }
+            (false, Some("Bearer good")) => manifest_head(),
+            _ => answer(401, &[("www-authenticate", &challenge)], ""),
+        }
+    })
+    .await;
+    client().repository(&fake.domain(), "some/thing", password()).unwrap().resolve(&latest()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_header_is_sent_as_it_is() {
+    let fake = basic_registry().await;
+    let header = Credentials::Header("Basic bWU6aHVudGVyMg==".into());
+    assert_eq!(format!("{header:?}"), "Header");
+    client().repository(&fake.domain(), "some/thing", header).unwrap().resolve(&latest()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_goes_to_no_host_that_an_upload_is_sent_to() {
+    let storage = Fake::start(|_: &Asked| answer(201, &[], "")).await;
+    let elsewhere = format!("http://{}/upload?signature=1", storage.domain());
+    let fake = Fake::start(move |asked: &Asked| {
+        let host = asked.header("host").unwrap_or_default();
+        let challenge = format!("Bearer realm=\"http://{host}/token\"");
+        match (asked.target.starts_with("/token"), asked.header("authorization")) {
+            (true, _) => answer(200, &[], r#"{"token":"good"}"#),
+            (false, None) => answer(401, &[("www-authenticate", &challenge)], ""),
+            _ if asked.method == "HEAD" => answer(404, &[], ""),
+            _ => answer(202, &[("location", &elsewhere)], ""),
+        }
+    })
+    .await;
+    let repository = client().repository(&fake.domain(), "some/thing", password()).unwrap().for_push();
+    let (layer, source) = crate::pushes::small();
+    repository.upload(&layer, &[], &source).await.unwrap();
+    let seen = storage.asked_for("/upload");
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].header("authorization"), None);
+    assert!(seen[0].target.contains("signature=1&digest=sha256"));
+}

@@ -4,6 +4,10 @@ mod auth;
 mod blobs;
 mod fake;
 mod manifests;
+mod mirrors;
+mod pushes;
+mod ranges;
+mod real;
 
 use std::time::Duration;
 
