@@ -222,7 +222,7 @@ impl api::controller_server::Controller for SandboxController {
                 created_at: found.created_at,
                 exited_at: found.exited_at,
                 extra: found.extra,
-                address: endpoint.address_text(),
+                address: endpoint.api_text(),
                 version: endpoint.version,
             })),
             // as containerd: one that does not run has ended

@@ -55,7 +55,7 @@ impl BootstrapError {
             BootstrapError::Spawn { source, .. } => Kind::of_io(source),
             BootstrapError::TimedOut { .. } => Kind::DeadlineExceeded,
             BootstrapError::Endpoint {
-                source: EndpointError::Version(_) | EndpointError::Protocol(_),
+                source: EndpointError::Version(_) | EndpointError::Protocol(_) | EndpointError::GrpcVersion(_),
                 ..
             } => Kind::Unimplemented,
             _ => Kind::Unknown,

@@ -1,6 +1,8 @@
-//! A connection to one shim: ttrpc, protobuf messages of task API v3, sent to the v3 or v2 service.
+//! A connection to one shim: ttrpc or gRPC, protobuf messages of task API v3, sent to the v3 or v2 service.
 //!
 //! The two versions have the same messages under two service names.
+
+mod grpc;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -24,7 +26,11 @@ use ttrpc::proto::{KeyValue, Request};
 use wharf_containerd::containerd::task::v3::{ConnectRequest, ConnectResponse};
 use wharf_kinds::Kind;
 
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Address, Endpoint, Protocol};
+
+#[cfg(test)]
+pub(crate) use self::grpc::Encoded;
+use self::grpc::GrpcClient;
 
 /// The header in which ttrpc peers carry containerd's namespace.
 const NAMESPACE_HEADER: &str = "containerd-namespace-ttrpc";
@@ -35,6 +41,9 @@ const MAX_CALLS: usize = 64;
 
 /// How long a call waits for a shim that is known to be stuck before it fails.
 const STUCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a gRPC shim may take for the first words of its protocol.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// Longest path that fits `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
@@ -74,8 +83,13 @@ pub struct ShimClient {
     connection: Arc<Connection>,
 }
 
+enum Transport {
+    Ttrpc(Client),
+    Grpc(GrpcClient),
+}
+
 struct Connection {
-    client: Client,
+    transport: Transport,
     service: &'static str,
     namespace: String,
     id: String,
@@ -106,9 +120,17 @@ impl ShimClient {
     ) -> io::Result<Self> {
         let stream = dial(&endpoint.address).await?;
         let (alive, gone) = watch::channel(());
-        let client = Client::new(Socket::new(Watched { stream, _alive: alive }));
+        let stream = Watched { stream, _alive: alive };
+        let transport = match endpoint.protocol {
+            Protocol::Ttrpc => Transport::Ttrpc(Client::new(Socket::new(stream))),
+            Protocol::Grpc => {
+                let made = timeout(CONNECT, GrpcClient::over(stream, namespace)).await;
+                // the kernel has accepted for it
+                Transport::Grpc(made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+            }
+        };
         let connection = Connection {
-            client,
+            transport,
             service,
             namespace: namespace.into(),
             id: id.into(),
@@ -174,17 +196,23 @@ impl ShimClient {
         Q: Message,
         A: Message + Default,
     {
-        let mut envelope = Request::new();
-        envelope.set_service(self.connection.service.into());
-        envelope.set_method(method.into());
-        envelope.payload = request.encode_to_vec();
-        let mut namespace = KeyValue::new();
-        namespace.set_key(NAMESPACE_HEADER.into());
-        namespace.set_value(self.connection.namespace.clone());
-        envelope.set_metadata(vec![namespace]);
-        let answer =
-            self.connection.client.request(envelope).await.map_err(|error| refused(method, error))?;
-        A::decode(answer.payload.as_slice())
+        let Connection { transport, service, namespace, .. } = &*self.connection;
+        let payload = request.encode_to_vec();
+        let answer = match transport {
+            Transport::Ttrpc(client) => {
+                let mut envelope = Request::new();
+                envelope.set_service((*service).into());
+                envelope.set_method(method.into());
+                envelope.payload = payload;
+                let mut header = KeyValue::new();
+                header.set_key(NAMESPACE_HEADER.into());
+                header.set_value(namespace.clone());
+                envelope.set_metadata(vec![header]);
+                client.request(envelope).await.map_err(|error| refused(method, error))?.payload
+            }
+            Transport::Grpc(client) => client.call(service, method, payload).await?,
+        };
+        A::decode(answer.as_slice())
             .map_err(|error| CallError::Malformed { method, reason: error.to_string() })
     }
 

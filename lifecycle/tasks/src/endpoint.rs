@@ -6,6 +6,8 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use wharf_containerd::containerd::runtime::bootstrap::v1::BootstrapResult;
 
+/// The only task API version that is spoken over gRPC.
+const OVER_GRPC: u32 = 3;
 /// The newest task API version spoken here.
 const NEWEST: u32 = 3;
 
@@ -20,12 +22,40 @@ pub enum EndpointError {
     Version(u32),
     #[error("unexpected protocol: {0:?}")]
     Protocol(String),
+    #[error("containerd client supports only v3 GRPC task service (got {0}): not implemented")]
+    GrpcVersion(u32),
 }
 
-/// A shim's address and the version of the task API it serves there (2 or 3), always over ttrpc.
+/// What a shim speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Ttrpc,
+    Grpc,
+}
+
+impl Protocol {
+    /// Without a word it is ttrpc.
+    fn parse(text: &str) -> Result<Self, EndpointError> {
+        match text.to_ascii_lowercase().as_str() {
+            "" | "ttrpc" => Ok(Protocol::Ttrpc),
+            "grpc" => Ok(Protocol::Grpc),
+            _ => Err(EndpointError::Protocol(text.chars().take(32).collect())),
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Protocol::Ttrpc => "ttrpc",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
+/// A shim's address, and the protocol and version of the task API that it serves there (2 or 3; over gRPC 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub version: u32,
+    pub protocol: Protocol,
     pub address: Address,
 }
 
@@ -72,8 +102,9 @@ impl Endpoint {
         if version > NEWEST {
             return Err(EndpointError::Version(version));
         }
-        if !protocol.is_empty() && !protocol.eq_ignore_ascii_case("ttrpc") {
-            return Err(EndpointError::Protocol(protocol.chars().take(32).collect()));
+        let protocol = Protocol::parse(protocol)?;
+        if protocol == Protocol::Grpc && version != OVER_GRPC {
+            return Err(EndpointError::GrpcVersion(version));
         }
         if address.is_empty() || address.contains('\n') {
             return Err(if address.is_empty() { EndpointError::Empty } else { EndpointError::Unreadable });
@@ -82,9 +113,12 @@ impl Endpoint {
         let address = match address.strip_prefix("unix://") {
             Some(path) if path.starts_with('/') => Address::Path(path.into()),
             Some(_) => return Err(EndpointError::Unreadable),
+            // gRPC shims give the path alone
+            None if protocol == Protocol::Grpc && address.starts_with('/') => Address::Path(address.into()),
+            None if protocol == Protocol::Grpc => return Err(EndpointError::Unreadable),
             None => Address::Abstract(address.into()),
         };
-        Ok(Endpoint { version, address })
+        Ok(Endpoint { version, protocol, address })
     }
 
     /// Reads the address of a task API as a sandbox's controller gives it, `ttrpc+unix:///…` or `unix:///…`.
@@ -101,9 +135,15 @@ impl Endpoint {
         }
     }
 
+    /// The address as a sandbox's controller gives it, with the protocol before it.
+    pub fn api_text(&self) -> String {
+        format!("{}+{}", self.protocol.text(), self.address_text())
+    }
+
     /// As `bootstrap.json` holds it.
     pub fn to_json(&self) -> String {
-        let json = Json { version: self.version, address: self.address_text(), protocol: "ttrpc".into() };
+        let protocol = self.protocol.text().into();
+        let json = Json { version: self.version, address: self.address_text(), protocol };
         serde_json::to_string(&json).unwrap_or_default()
     }
 }
@@ -113,7 +153,7 @@ mod tests {
     use super::*;
 
     fn at(version: u32, path: &str) -> Endpoint {
-        Endpoint { version, address: Address::Path(path.into()) }
+        Endpoint { version, protocol: Protocol::Ttrpc, address: Address::Path(path.into()) }
     }
 
     #[test]
@@ -137,7 +177,13 @@ mod tests {
     #[test]
     fn endpoint_survives_being_written_down() {
         let endpoint = at(3, "/run/s/b");
-        assert_eq!(Endpoint::parse(endpoint.to_json().as_bytes()), Ok(endpoint));
+        assert_eq!(Endpoint::parse(endpoint.to_json().as_bytes()), Ok(endpoint.clone()));
+        let endpoint = Endpoint { protocol: Protocol::Grpc, ..endpoint };
+        assert_eq!(Endpoint::parse(endpoint.to_json().as_bytes()), Ok(endpoint.clone()));
+        assert_eq!(endpoint.api_text(), "grpc+unix:///run/s/b");
+        assert_eq!(Endpoint::of_api(&endpoint.api_text(), 3), Ok(endpoint.clone()));
+        let path_alone = br#"{"version":3,"address":"/run/s/b","protocol":"grpc"}"#;
+        assert_eq!(Endpoint::parse(path_alone), Ok(endpoint));
     }
 
     #[test]
@@ -150,8 +196,12 @@ mod tests {
             Err(EndpointError::Version(9))
         );
         assert_eq!(
-            Endpoint::parse(br#"{"version":3,"address":"unix:///a","protocol":"grpc"}"#),
-            Err(EndpointError::Protocol("grpc".into()))
+            Endpoint::parse(br#"{"version":3,"address":"unix:///a","protocol":"smoke"}"#),
+            Err(EndpointError::Protocol("smoke".into()))
+        );
+        assert_eq!(
+            Endpoint::parse(br#"{"version":2,"address":"unix:///a","protocol":"grpc"}"#),
+            Err(EndpointError::GrpcVersion(2))
         );
     }
 }

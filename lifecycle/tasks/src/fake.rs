@@ -7,10 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use async_trait::async_trait;
 use lifecycle_events::Exchange;
 use prost::Message;
+use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, http};
+use tonic::server::{NamedService, UnaryService};
 use ttrpc::asynchronous::{MethodHandler, Server, Service, TtrpcContext};
 use ttrpc::proto::{Code, Request, Response, Status as TtrpcStatus};
 use wharf_containerd::containerd::task::v3 as wire;
@@ -18,6 +27,7 @@ use wharf_containerd::containerd::v1::types::Status;
 use wharf_kinds::Kind;
 
 use crate::bootstrap::Daemon;
+use crate::client::Encoded;
 use crate::error::LookupError;
 use crate::runtime::Runtimes;
 use crate::tasks::{Config, Container, Containers, Tasks};
@@ -53,6 +63,7 @@ impl Behaviour {
     }
 }
 
+#[derive(Clone)]
 struct Method {
     name: &'static str,
     behaviour: Behaviour,
@@ -62,11 +73,7 @@ struct Method {
 impl MethodHandler for Method {
     async fn handler(&self, context: TtrpcContext, request: Request) -> ttrpc::Result<Response> {
         assert_eq!(context.metadata["containerd-namespace-ttrpc"], ["ns"]);
-        let behaviour = &self.behaviour;
-        behaviour.calls.lock().expect("lock").push(self.name.into());
-        while behaviour.silent.load(Ordering::SeqCst) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        self.called().await;
         let (mut response, mut status) = (Response::new(), TtrpcStatus::new());
         match self.answer(&request.payload).await {
             Ok(payload) => response.payload = payload,
@@ -81,6 +88,14 @@ impl MethodHandler for Method {
 }
 
 impl Method {
+    async fn called(&self) {
+        let behaviour = &self.behaviour;
+        behaviour.calls.lock().expect("lock").push(self.name.into());
+        while behaviour.silent.load(Ordering::SeqCst) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, (Code, &'static str)> {
         let exit = *self.behaviour.exit.borrow();
         Ok(match self.name {
@@ -160,7 +175,11 @@ impl Stack {
 for last; do :; done
 id=$8
 case $last in
-start) echo unix://{sockets}/$id.sock ;;
+start)
+  case $id in
+  grpc*) echo '{{"version":3,"address":"{sockets}/'$id'.sock","protocol":"grpc"}}' ;;
+  *) echo unix://{sockets}/$id.sock ;;
+  esac ;;
 delete)
   rm {sockets}/busy-$id 2>/dev/null && exit 1
   : > {sockets}/deleted-$id; printf '\010\052\020\011' ;;
@@ -219,9 +238,10 @@ esac
     }
 }
 
+const METHODS: [&str; 9] =
+    ["Create", "Start", "Connect", "State", "Wait", "Delete", "Shutdown", "Kill", "Exec"];
+
 async fn serve(socket: &Path, behaviour: &Behaviour) -> Server {
-    const METHODS: [&str; 9] =
-        ["Create", "Start", "Connect", "State", "Wait", "Delete", "Shutdown", "Kill", "Exec"];
     let methods = METHODS.into_iter().map(|name| {
         let method: Box<dyn MethodHandler + Send + Sync> =
             Box::new(Method { name, behaviour: behaviour.clone() });
@@ -234,4 +254,55 @@ async fn serve(socket: &Path, behaviour: &Behaviour) -> Server {
         .register_service(HashMap::from([("containerd.task.v2.Task".into(), service)]));
     server.start().await.expect("start");
     server
+}
+
+/// The same over gRPC, until the returned task is aborted.
+pub(crate) fn serve_grpc(socket: &Path, behaviour: &Behaviour) -> AbortHandle {
+    let listener = UnixListener::bind(socket).expect("bind");
+    let server = tonic::transport::Server::builder()
+        .add_service(OverGrpc(behaviour.clone()))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    tokio::spawn(async move { server.await.expect("serve") }).abort_handle()
+}
+
+/// The task service by its methods' names.
+#[derive(Clone)]
+struct OverGrpc(Behaviour);
+
+impl NamedService for OverGrpc {
+    const NAME: &'static str = "containerd.task.v3.Task";
+}
+
+impl tower::Service<http::Request<Body>> for OverGrpc {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let name = METHODS.into_iter().find(|method| *method == name).expect("a method");
+        let method = Method { name, behaviour: self.0.clone() };
+        Box::pin(async move { Ok(tonic::server::Grpc::new(Encoded).unary(method, request).await) })
+    }
+}
+
+impl UnaryService<Vec<u8>> for Method {
+    type Response = Vec<u8>;
+    type Future = BoxFuture<tonic::Response<Vec<u8>>, tonic::Status>;
+
+    fn call(&mut self, request: tonic::Request<Vec<u8>>) -> Self::Future {
+        assert_eq!(request.metadata().get("containerd-namespace").expect("a namespace"), "ns");
+        let method = self.clone();
+        Box::pin(async move {
+            method.called().await;
+            match method.answer(&request.into_inner()).await {
+                Ok(payload) => Ok(tonic::Response::new(payload)),
+                Err((code, text)) => Err(tonic::Status::new(tonic::Code::from_i32(code as i32), text)),
+            }
+        })
+    }
 }

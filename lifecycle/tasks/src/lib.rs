@@ -28,7 +28,7 @@ pub use bootstrap::{BootstrapError, Daemon};
 pub use bundle::BundleError;
 pub use client::CallError;
 pub use create::CreateTask;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Protocol};
 pub use error::{LookupError, TaskError};
 pub use operations::{ExecTask, Metric};
 pub use origin::{Origin, Staging};

@@ -18,7 +18,7 @@ use wharf_kinds::Kind;
 use crate::bundle::{self, Bundle, BundleError};
 use crate::client::{CallError, ShimClient, means_dead};
 use crate::create::blocking;
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Address, Endpoint, Protocol};
 use crate::limits;
 use crate::process::{Phase, Process, Stdio};
 use crate::shimlog;
@@ -111,7 +111,11 @@ impl Tasks {
             tracing::warn!(id = bundle.id, namespace = bundle.namespace, "bundle without a known shim");
             return sweep(bundle).await;
         };
-        let endpoint = endpoint.unwrap_or(Endpoint { version: 2, address: Address::Abstract(String::new()) });
+        let endpoint = endpoint.unwrap_or(Endpoint {
+            version: 2,
+            protocol: Protocol::Ttrpc,
+            address: Address::Abstract(String::new()),
+        });
         // cleaned up after before, and not deleted yet
         let buried = if lives { None } else { bundle.exit() };
         let phase = buried.map_or(Phase::Unknown, Phase::Stopped);

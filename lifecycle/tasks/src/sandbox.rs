@@ -230,7 +230,7 @@ impl Tasks {
             pid: answer.pid,
             created_at: answer.created_at,
             spec: answer.spec,
-            address: sandbox.endpoint.address_text(),
+            address: sandbox.endpoint.api_text(),
             version: sandbox.endpoint.version,
         })
     }

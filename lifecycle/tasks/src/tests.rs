@@ -351,3 +351,50 @@ async fn restarted_daemon_cleans_up_after_shims_without_a_task() {
     assert!(behaviour.was_called("Shutdown") && stack.was_cleaned_up("c1"));
     until(|| tasks.list("ns").is_empty()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shim_that_speaks_grpc_is_served_the_same_way() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let shim = crate::fake::serve_grpc(&stack.at.path().join("grpc-c1.sock"), &behaviour);
+    running(&tasks, "grpc-c1").await;
+    assert_eq!(tasks.list("ns")[0].phase, Phase::Running);
+    let refused = tasks.delete("ns", "grpc-c1").await.expect_err("still running");
+    assert_eq!(
+        (refused.kind(), refused.to_string().as_str()),
+        (Kind::FailedPrecondition, "failed to delete task: cannot delete a running process")
+    );
+    // a daemon that comes back knows by the bundle what it speaks
+    let second = stack.tasks();
+    assert_eq!(second.recover().await.expect("recover").tasks, 1);
+    assert_eq!(second.get("ns", "grpc-c1", "").await.expect("get").phase, Phase::Running);
+    behaviour.exit.send_replace(Some(3));
+    assert_eq!(second.wait("ns", "grpc-c1", "").await.expect("wait").status, 3);
+    assert_eq!(second.delete("ns", "grpc-c1").await.expect("delete").status, 3);
+    assert!(behaviour.was_called("Shutdown") && !stack.bundle("grpc-c1").exists());
+    shim.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_shim_that_spoke_grpc_is_cleaned_up_after() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let socket = stack.at.path().join("grpc-c1.sock");
+    // with a runtime of its own, whose end closes its connections as a process's does
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let shim = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("runtime");
+        let server = runtime.block_on(async { crate::fake::serve_grpc(&socket, &behaviour) });
+        ready.send(()).expect("awaited");
+        let _ = stopped.recv();
+        server.abort();
+        runtime.shutdown_background();
+    });
+    is_ready.await.expect("serves");
+    running(&tasks, "grpc-c1").await;
+    drop(stop);
+    shim.join().expect("ends");
+    assert_eq!(tasks.wait("ns", "grpc-c1", "").await.expect("wait").status, 9, "as its program found out");
+    assert!(stack.was_cleaned_up("grpc-c1"));
+}
