@@ -3,9 +3,13 @@
 //! A `syncfs` covers what was written before it began. Whoever comes while one is under way waits for the next, so
 //! many layers cost two at most.
 
+mod few;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, PoisonError};
+
+pub(crate) use few::flush_few;
 
 #[derive(Debug, Default)]
 pub(crate) struct Flushes {

@@ -11,7 +11,7 @@ use wharf_vocab::Labels;
 
 use crate::backend::Backend;
 use crate::error::SnapshotError;
-use crate::flush::Flushes;
+use crate::flush::{Flushes, flush_few};
 use crate::mapping::IdMapping;
 use crate::mount::Mount;
 
@@ -163,8 +163,27 @@ impl Snapshotter {
         parent: &str,
         labels: Labels,
     ) -> Result<(), SnapshotError> {
-        self.flush()?;
+        // a snapshot that is not there or not active is refused below
+        if let Ok(info) = self.stat(scope, key)
+            && info.record.kind == SnapshotKind::Active
+        {
+            self.flush_layer(info.record.id)?;
+        }
         self.commit_flushed(scope, name, key, parent, labels)
+    }
+
+    /// One layer is on disk when this returns. A small one does not wait for what others write.
+    fn flush_layer(&self, id: u64) -> Result<(), SnapshotError> {
+        let layer = self.0.backend.layer(id);
+        let directory = std::fs::File::open(&layer).map_err(SnapshotError::io("open", &layer))?;
+        if !flush_few(&directory).map_err(SnapshotError::io("flush", &layer))? {
+            return self.flush();
+        }
+        // the names that lead to it
+        for above in layer.ancestors().skip(1).take(2) {
+            wharf_store::file::sync_directory(above).map_err(SnapshotError::io("flush", above))?;
+        }
+        Ok(())
     }
 
     /// The same for a layer that is on disk.
