@@ -7,6 +7,7 @@ mod content;
 mod diff;
 mod images;
 mod leases;
+mod mounts;
 mod namespaces;
 mod snapshots;
 mod storage;
@@ -14,22 +15,32 @@ mod streaming;
 mod transfer;
 mod wire;
 
-pub use storage::{OpenError, Storage};
+pub use storage::{OpenError, Storage, StoragePolicy};
 
 // running: events, tasks, introspection, version, assembly
+mod debug;
 mod events;
 mod identity;
 mod introspection;
 mod listen;
+mod metrics;
+mod monitor;
+mod pages;
 mod reflection;
 mod request;
 mod sandboxes;
 mod server;
+mod shim_sockets;
 mod status;
 mod tasks;
+mod tcp;
 mod ttrpc;
 mod version;
 
+pub use debug::threads;
 pub use listen::{ListenError, SocketConfig};
+pub use metrics::Adopt;
+pub use monitor::{MetricsConfig, MonitorError};
 pub use server::{ServeError, Settings, serve};
+pub use tcp::{TcpConfig, TcpError};
 pub use version::{REVISION, VERSION};

@@ -6,7 +6,7 @@ use tonic_reflection::server::{Builder, Error};
 use wharf_containerd::DESCRIPTORS;
 
 /// What is served. The descriptors have more: the shims' services, and those of containerd that are not served.
-const SERVED: [&str; 18] = [
+pub(crate) const SERVED: [&str; 18] = [
     "containerd.services.containers.v1.Containers",
     "containerd.services.content.v1.Content",
     "containerd.services.diff.v1.Diff",

@@ -3,15 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use lifecycle_events::Exchange;
 use lifecycle_metadata::AnyValue;
 use lifecycle_tasks::{Config, Container, Containers, Daemon, LookupError, RecoverError, Runtimes, Tasks};
 use prost_types::Any;
-use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
+use tower::layer::util::{Identity, Stack};
 use wharf_containerd::containerd::services::events::v1::events_server::EventsServer;
 use wharf_containerd::containerd::services::introspection::v1::introspection_server::IntrospectionServer;
 use wharf_containerd::containerd::services::sandbox::v1::controller_server::ControllerServer;
@@ -23,11 +24,15 @@ use crate::events::EventsService;
 use crate::identity::{self, IdentityError};
 use crate::introspection::IntrospectionService;
 use crate::listen::{ListenError, SocketConfig, listen};
+use crate::metrics::{Adopt, Calls, Metrics, Observe};
+use crate::monitor::{self, MetricsConfig, MonitorError};
 use crate::reflection;
 use crate::request::MAX_MESSAGE;
 use crate::sandboxes::{SandboxController, SandboxStore};
+use crate::shim_sockets;
 use crate::storage::{OpenError, Storage, StoragePolicy};
 use crate::tasks::TasksService;
+use crate::tcp::{self, TcpConfig, TcpError};
 use crate::ttrpc;
 use crate::version::{VERSION, VersionService};
 
@@ -39,6 +44,9 @@ const MAX_STREAMS: u32 = 65_536;
 /// Bytes in flight before the receiver has to confirm: blobs and events pass in fewer round trips.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How long a connection over TCP may be silent before it is asked for a sign of life, and what that may take.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
 /// What the server is told.
 #[derive(Debug, Clone)]
@@ -53,6 +61,15 @@ pub struct Settings {
     /// Shims are to be talkative too.
     pub debug: bool,
     pub storage: StoragePolicy,
+    /// The folder that says how registries are reached, for transfers that name none.
+    pub registry_hosts: Option<PathBuf>,
+    /// The API for other machines, if any.
+    pub tcp: Option<TcpConfig>,
+    pub metrics: Option<MetricsConfig>,
+    /// Where a person can look into the process.
+    pub debug_socket: Option<SocketConfig>,
+    /// Makes a span of every call a child of the caller's; none where traces are not wanted.
+    pub adopt: Option<Adopt>,
 }
 
 /// Why the server could not start or go on.
@@ -68,6 +85,10 @@ pub enum ServeError {
     Folder { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     #[error("describe the services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("serve ttrpc: {0}")]
@@ -92,12 +113,15 @@ pub async fn serve(
 }
 
 async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), ServeError> {
+    let since = SystemTime::now();
     let exchange = Exchange::new();
     // takes the lock on the root folder: everything after is this process's alone
     folder(&settings.state, 0o711)?;
     let storage = open(&settings, exchange.clone()).await?;
-    let sockets = settings.state.join("s");
-    folder(&sockets, 0o711)?;
+    // also while the tasks are found again: that is when it is needed
+    let _debug = settings.debug_socket.as_ref().map(monitor::serve_debug).transpose()?;
+    let made = shim_sockets::make(&settings.state);
+    let sockets = made.map_err(|source| ServeError::Folder { path: settings.state.join("s"), source })?;
     let uuid = identity::of(&settings.root)?;
     let config = Config {
         root: settings.root.join(TASKS_FOLDER),
@@ -120,19 +144,56 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     let requests = listen(&settings.grpc)?;
     let found = tasks.recover().await?;
     tracing::info!(tasks = found.tasks, dead = found.dead, swept = found.swept, "tasks recovered");
+    let calls = settings.metrics.as_ref().map(|metrics| {
+        let descriptors = [wharf_containerd::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        Arc::new(Calls::new(&descriptors, metrics.grpc_histogram))
+    });
+    let _metrics = match (&settings.metrics, &calls) {
+        (Some(config), Some(calls)) => {
+            let (storage, tasks, calls) = (storage.clone(), tasks.clone(), calls.clone());
+            Some(monitor::serve_metrics(config.address, Metrics { storage, tasks, calls, since }).await?)
+        }
+        _ => None,
+    };
+    let remote = match &settings.tcp {
+        Some(config) => Some(tcp::listen(config).await?),
+        None => None,
+    };
     let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root, &settings.storage);
     let mut routes = RoutesBuilder::default();
-    storage.add_to(&mut routes);
+    storage.add_to(&mut routes, settings.registry_hosts.clone());
     let controller = SandboxController { tasks: tasks.clone(), storage: storage.clone() };
     routes
         .add_service(StoreServer::new(SandboxStore(storage.clone())).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ControllerServer::new(controller).max_decoding_message_size(MAX_MESSAGE));
     add_running(&mut routes, tasks, storage, exchange, introspection).await;
     reflection::add_to(&mut routes)?;
+    let (routes, observe) = (routes.routes(), Observe { calls, adopt: settings.adopt });
     ready();
-    let served = serve_grpc(requests, routes).await;
+    let local = server(&observe).add_routes(routes.clone());
+    let local = local.serve_with_incoming(UnixListenerStream::new(requests));
+    let served = match remote {
+        Some(connections) => {
+            let remote = server(&observe)
+                // a client whose machine is gone says nothing
+                .http2_keepalive_interval(Some(KEEPALIVE))
+                .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+                .add_routes(routes)
+                .serve_with_incoming(connections);
+            tokio::try_join!(local, remote).map(|_| ())
+        }
+        None => local.await,
+    };
     drop(events);
-    served
+    served.map_err(ServeError::Grpc)
+}
+
+fn server(observe: &Observe) -> Server<Stack<Observe, Identity>> {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(observe.clone())
 }
 
 /// Away from the threads that serve: what a crash left may take a while to clear, and the end can be asked for.
@@ -168,17 +229,6 @@ async fn add_running(
         .add_service(IntrospectionServer::new(introspection))
         .add_service(VersionServer::new(VersionService))
         .add_service(health);
-}
-
-async fn serve_grpc(listener: UnixListener, routes: RoutesBuilder) -> Result<(), ServeError> {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .add_routes(routes.routes())
-        .serve_with_incoming(UnixListenerStream::new(listener))
-        .await
-        .map_err(ServeError::Grpc)
 }
 
 fn folder(path: &Path, mode: u32) -> Result<(), ServeError> {

@@ -1,15 +1,15 @@
 //! The server as a whole, over its sockets, without containers.
 
+mod served;
+
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use lifecycle_api::{Settings, SocketConfig, serve};
+use lifecycle_api::serve;
 use prost_types::Timestamp;
-use tokio::net::UnixStream;
+use served::{connect, settings, start, within};
 use tokio::sync::oneshot;
-use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Request};
+use tonic::Code;
 use ttrpc::asynchronous::Client;
 use wharf_containerd::containerd::events::TaskOom;
 use wharf_containerd::containerd::services::events::ttrpc::v1::ForwardRequest;
@@ -23,54 +23,10 @@ use wharf_containerd::containerd::services::version::v1::version_client::Version
 use wharf_containerd::containerd::types::Envelope;
 use wharf_containerd::to_any;
 
-fn settings(at: &Path) -> Settings {
-    // the tests' own user owns the sockets
-    let owner = std::fs::metadata(at).expect("folder");
-    let (uid, gid) =
-        (std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
-    let socket = |name: &str| SocketConfig { path: at.join(name), uid, gid };
-    Settings {
-        root: at.join("root"),
-        state: at.join("state"),
-        grpc: socket("d.sock"),
-        ttrpc: socket("d.sock.ttrpc"),
-        debug: false,
-    }
-}
-
-/// Starts a server that ends with the returned sender.
-async fn start(at: &Path) -> oneshot::Sender<()> {
-    let (stop, stopped) = oneshot::channel();
-    let (ready, is_ready) = oneshot::channel();
-    let settings = settings(at);
-    tokio::spawn(async move {
-        let ready = || ready.send(()).expect("awaited");
-        let stopped = async { drop(stopped.await) };
-        serve(settings, ready, stopped).await.expect("serves");
-    });
-    is_ready.await.expect("becomes ready");
-    stop
-}
-
-async fn connect(at: &Path) -> Channel {
-    let path = at.join("d.sock");
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-    });
-    Endpoint::from_static("http://unix").connect_with_connector(connector).await.expect("connect")
-}
-
-fn within<T>(namespace: &'static str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", namespace.parse().expect("metadata"));
-    request
-}
-
 #[tokio::test]
 async fn server_says_what_it_is_and_remembers_who() {
     let at = tempfile::tempdir().expect("folder");
-    let stop = start(at.path()).await;
+    let stop = start(settings(at.path())).await;
     let channel = connect(at.path()).await;
     let version = VersionClient::new(channel.clone()).version(()).await.expect("version").into_inner();
     assert_eq!(version.version, lifecycle_api::VERSION);
@@ -108,7 +64,7 @@ async fn start_again(at: &Path) -> Option<String> {
 #[tokio::test]
 async fn second_server_on_the_same_root_is_refused() {
     let at = tempfile::tempdir().expect("folder");
-    let _stop = start(at.path()).await;
+    let _stop = start(settings(at.path())).await;
     let error = serve(settings(at.path()), || panic!("ready"), std::future::pending()).await;
     assert!(error.expect_err("refused").to_string().contains("in use"));
     VersionClient::new(connect(at.path()).await).version(()).await.expect("the first goes on");
@@ -134,7 +90,7 @@ async fn server_asked_to_end_while_it_waits_for_a_stuck_shim_does_not_serve_firs
 #[tokio::test]
 async fn tasks_are_looked_up_by_namespace_and_container() {
     let at = tempfile::tempdir().expect("folder");
-    let _stop = start(at.path()).await;
+    let _stop = start(settings(at.path())).await;
     let mut tasks = TasksClient::new(connect(at.path()).await);
     let error = tasks.list(ListTasksRequest::default()).await.expect_err("no namespace");
     assert_eq!(error.code(), Code::FailedPrecondition);
@@ -151,7 +107,7 @@ async fn tasks_are_looked_up_by_namespace_and_container() {
 #[tokio::test]
 async fn events_of_clients_and_shims_reach_subscribers() {
     let at = tempfile::tempdir().expect("folder");
-    let _stop = start(at.path()).await;
+    let _stop = start(settings(at.path())).await;
     let mut events = EventsClient::new(connect(at.path()).await);
     let filters = vec!["namespace==ns".to_owned()];
     let mut heard = events.subscribe(SubscribeRequest { filters }).await.expect("subscribe").into_inner();

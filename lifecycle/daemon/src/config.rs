@@ -4,16 +4,19 @@
 //! open a door, such as a TCP address, is refused. A key that containerd does not know either is an error that
 //! names it.
 
-use std::io::{self, Read};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use lifecycle_api::{Settings, SocketConfig};
+use lifecycle_api::{MetricsConfig, Settings, SocketConfig, TcpConfig};
 use serde::{Deserialize, Serialize};
+
+use crate::file;
+use crate::plugins::Plugins;
+use crate::trace::{self, TraceError};
 
 /// Where clients look.
 const ADDRESS: &str = "/run/wharf/lifecycled.sock";
-/// Longest file read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +25,33 @@ pub enum ConfigError {
     Read { path: PathBuf, source: io::Error },
     #[error("configuration {path}: {source}")]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("configuration: version {0} is not supported, write version = 2 or 3")]
+    #[error("configuration {path}: {source}")]
+    Key { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("configuration {path}: imports: {why}")]
+    Imports { path: PathBuf, why: String },
+    #[error("configuration: version {0} is not supported, write version = 2, 3 or 4")]
     Version(u32),
     #[error("configuration: {key} must be an absolute path, not {value:?}")]
     Relative { key: &'static str, value: PathBuf },
     #[error("configuration: oom_score {0} is not between -1000 and 1000")]
     OomScore(i32),
-    #[error("configuration: {0} is not supported, only unix sockets are served")]
-    Tcp(&'static str),
+    #[error("configuration: ttrpc.tcp_address is not supported, shims send their events to a unix socket")]
+    TtrpcTcp,
+    #[error("configuration: {key} {value:?} is not an address such as 127.0.0.1:1338")]
+    Address { key: &'static str, value: String },
+    #[error(
+        "configuration: {0} is required with grpc.tcp_address: who may use the API may do anything on this machine, \
+         so clients have to show a certificate that grpc.tcp_tls_ca signed"
+    )]
+    TcpTls(&'static str),
+    #[error("configuration: grpc.tcp_tls_common_name is not supported, grpc.tcp_tls_ca says who may connect")]
+    CommonName,
+    #[error("configuration: {key} {value} is not supported, messages may have 16777216 bytes")]
+    MessageSize { key: &'static str, value: i64 },
+    #[error("configuration: {0}")]
+    Trace(#[from] TraceError),
+    #[error("configuration: plugins.{0:?}: {1}")]
+    Plugin(&'static str, String),
     #[error("configuration: debug.level {0:?} is not one of trace, debug, info, warn, error, fatal, panic")]
     Level(String),
 }
@@ -48,6 +70,8 @@ pub struct Config {
     pub grpc: Socket,
     pub ttrpc: Socket,
     pub debug: Debug,
+    pub metrics: Metrics,
+    pub cgroup: Cgroup,
 
     // containerd's, without effect here
     #[serde(skip_serializing)]
@@ -60,42 +84,44 @@ pub struct Config {
     required_plugins: Ignored,
     #[serde(skip_serializing)]
     imports: Ignored,
-    #[serde(skip_serializing)]
-    plugins: Ignored,
+    pub plugins: Plugins,
     #[serde(skip_serializing)]
     proxy_plugins: Ignored,
     #[serde(skip_serializing)]
     stream_processors: Ignored,
     #[serde(skip_serializing)]
     timeouts: Ignored,
-    #[serde(skip_serializing)]
-    cgroup: Ignored,
-    #[serde(skip_serializing)]
-    metrics: Ignored,
 }
 
 /// A value that is read over.
 type Ignored = Option<toml::Value>;
 
-/// `[grpc]` and `[ttrpc]`: a unix socket and its owner.
+/// `[grpc]` and `[ttrpc]`: a unix socket and its owner; the API over TCP.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Socket {
     pub address: PathBuf,
     pub uid: u32,
     pub gid: u32,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "String::is_empty")]
     tcp_address: String,
+    #[serde(skip_serializing_if = "no_path")]
+    tcp_tls_ca: PathBuf,
+    #[serde(skip_serializing_if = "no_path")]
+    tcp_tls_cert: PathBuf,
+    #[serde(skip_serializing_if = "no_path")]
+    tcp_tls_key: PathBuf,
     #[serde(skip_serializing)]
-    tcp_tls_ca: Ignored,
+    tcp_tls_common_name: String,
+    /// Fixed: 16 MiB, containerd's default. Checked so that nobody relies on another.
     #[serde(skip_serializing)]
-    tcp_tls_cert: Ignored,
+    max_recv_message_size: i64,
     #[serde(skip_serializing)]
-    tcp_tls_key: Ignored,
-    #[serde(skip_serializing)]
-    max_recv_message_size: Ignored,
-    #[serde(skip_serializing)]
-    max_send_message_size: Ignored,
+    max_send_message_size: i64,
+}
+
+fn no_path(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// `[debug]`.
@@ -103,14 +129,38 @@ pub struct Socket {
 #[serde(default, deny_unknown_fields)]
 pub struct Debug {
     pub level: String,
-    #[serde(skip_serializing)]
-    address: Ignored,
-    #[serde(skip_serializing)]
-    uid: Ignored,
-    #[serde(skip_serializing)]
-    gid: Ignored,
+    /// A unix socket; none if empty.
+    address: PathBuf,
+    uid: u32,
+    gid: u32,
     #[serde(skip_serializing)]
     format: Ignored,
+    #[serde(skip_serializing)]
+    log_trace_id: Ignored,
+}
+
+impl Debug {
+    /// The same with another level.
+    pub fn at_level(&self, level: &str) -> Self {
+        Debug { level: level.into(), ..self.clone() }
+    }
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// A TCP address; none if empty.
+    address: String,
+    grpc_histogram: bool,
+}
+
+/// `[cgroup]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cgroup {
+    /// The daemon puts itself there, below the root of each hierarchy; stays where it is if empty.
+    pub path: String,
 }
 
 impl Default for Config {
@@ -128,33 +178,21 @@ impl Default for Config {
             disabled_plugins: None,
             required_plugins: None,
             imports: None,
-            plugins: None,
+            plugins: Plugins::default(),
+            metrics: Metrics::default(),
+            cgroup: Cgroup::default(),
             proxy_plugins: None,
             stream_processors: None,
             timeouts: None,
-            cgroup: None,
-            metrics: None,
         }
     }
 }
 
 impl Config {
-    /// Reads a file. It need not exist unless it was asked for by name.
+    /// Reads a file and those that it imports. It need not exist unless it was asked for by name.
     pub fn read(path: &Path, asked_for: bool) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read { path: path.into(), source };
-        let mut text = String::new();
-        match std::fs::File::open(path) {
-            Ok(file) => {
-                let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-                if length as u64 > MAX_FILE {
-                    return Err(failed(io::Error::other("longer than 1 MiB")));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !asked_for => {}
-            Err(error) => return Err(failed(error)),
-        }
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+        let table = file::read(path, asked_for)?;
+        table.try_into().map_err(|source| ConfigError::Key { path: path.into(), source: Box::new(source) })
     }
 
     /// Checks what the types do not, and fills in what follows from other settings.
@@ -183,19 +221,62 @@ impl Config {
                 return Err(ConfigError::Relative { key, value: value.clone() });
             }
         }
-        for (key, socket) in [("grpc.tcp_address", &self.grpc), ("ttrpc.tcp_address", &self.ttrpc)] {
-            if !socket.tcp_address.is_empty() {
-                return Err(ConfigError::Tcp(key));
-            }
+        if !no_path(&self.debug.address) && !self.debug.address.is_absolute() {
+            return Err(ConfigError::Relative { key: "debug.address", value: self.debug.address.clone() });
         }
+        if !self.ttrpc.tcp_address.is_empty() {
+            return Err(ConfigError::TtrpcTcp);
+        }
+        self.grpc.check_sizes(["grpc.max_recv_message_size", "grpc.max_send_message_size"])?;
+        self.ttrpc.check_sizes(["ttrpc.max_recv_message_size", "ttrpc.max_send_message_size"])?;
+        self.tcp()?;
+        self.metrics()?;
         if !(-1000..=1000).contains(&self.oom_score) {
             return Err(ConfigError::OomScore(self.oom_score));
         }
         level(&self.debug.level)?;
+        self.plugins.validate()?;
+        trace::target(&self.plugins.otlp, &self.plugins.tracing, |_| None)?;
         Ok(self)
     }
 
-    /// What the server is told.
+    fn tcp(&self) -> Result<Option<TcpConfig>, ConfigError> {
+        let grpc = &self.grpc;
+        if grpc.tcp_address.is_empty() {
+            return Ok(None);
+        }
+        let address = address("grpc.tcp_address", &grpc.tcp_address)?;
+        for (key, path) in [
+            ("grpc.tcp_tls_cert", &grpc.tcp_tls_cert),
+            ("grpc.tcp_tls_key", &grpc.tcp_tls_key),
+            ("grpc.tcp_tls_ca", &grpc.tcp_tls_ca),
+        ] {
+            if no_path(path) {
+                return Err(ConfigError::TcpTls(key));
+            }
+        }
+        if !grpc.tcp_tls_common_name.is_empty() {
+            return Err(ConfigError::CommonName);
+        }
+        let (certificate, key) = (grpc.tcp_tls_cert.clone(), grpc.tcp_tls_key.clone());
+        Ok(Some(TcpConfig { address, certificate, key, client_ca: grpc.tcp_tls_ca.clone() }))
+    }
+
+    fn metrics(&self) -> Result<Option<MetricsConfig>, ConfigError> {
+        let Metrics { address: text, grpc_histogram } = &self.metrics;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let address = address("metrics.address", text)?;
+        Ok(Some(MetricsConfig { address, grpc_histogram: *grpc_histogram }))
+    }
+
+    /// Where spans go, by the environment and this configuration.
+    pub fn traces(&self) -> Result<Option<trace::Target>, TraceError> {
+        trace::target(&self.plugins.otlp, &self.plugins.tracing, |name| std::env::var(name).ok())
+    }
+
+    /// What the server is told; for a configuration that was found valid.
     pub fn settings(&self) -> Settings {
         let socket =
             |socket: &Socket| SocketConfig { path: socket.address.clone(), uid: socket.uid, gid: socket.gid };
@@ -205,8 +286,39 @@ impl Config {
             grpc: socket(&self.grpc),
             ttrpc: socket(&self.ttrpc),
             debug: matches!(self.debug.level.as_str(), "debug" | "trace"),
+            storage: self.plugins.storage(),
+            registry_hosts: self.plugins.registry_hosts(),
+            tcp: self.tcp().unwrap_or_default(),
+            metrics: self.metrics().unwrap_or_default(),
+            debug_socket: (!no_path(&self.debug.address)).then(|| SocketConfig {
+                path: self.debug.address.clone(),
+                uid: self.debug.uid,
+                gid: self.debug.gid,
+            }),
+            adopt: None,
         }
     }
+}
+
+impl Socket {
+    /// Only the limit that there is may be asked for (0 stands for it).
+    fn check_sizes(&self, keys: [&'static str; 2]) -> Result<(), ConfigError> {
+        for (key, value) in keys.into_iter().zip([self.max_recv_message_size, self.max_send_message_size]) {
+            if value != 0 && value != 16 << 20 {
+                return Err(ConfigError::MessageSize { key, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `host:port` with a numeric host; a port alone is on every address, as Go reads it.
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let parsed = match text.strip_prefix(':') {
+        Some(_) => format!("[::]{text}").parse(),
+        None => text.replace("localhost:", "127.0.0.1:").parse(),
+    };
+    parsed.map_err(|_| ConfigError::Address { key, value: text.chars().take(64).collect() })
 }
 
 /// containerd's level names as ours.
@@ -256,7 +368,22 @@ root_path = "/x"
         assert_eq!(config.root, Path::new("/r"));
         assert_eq!(config.ttrpc.address, Path::new("/s/d.sock.ttrpc"), "follows from the gRPC socket");
         assert_eq!(config.ttrpc.gid, 7);
-        assert!(config.settings().debug);
+        let settings = config.settings();
+        assert!(settings.debug);
+        let metrics = settings.metrics.expect("metrics");
+        assert_eq!((metrics.address, metrics.grpc_histogram), ("127.0.0.1:1338".parse().unwrap(), false));
+        assert_eq!((settings.tcp, settings.debug_socket), (None, None));
+    }
+
+    #[test]
+    fn api_over_tcp_and_the_debug_socket_are_passed_on() {
+        let text = "[grpc]\ntcp_address = ':2376'\ntcp_tls_cert = '/c'\ntcp_tls_key = '/k'\ntcp_tls_ca = '/a'\n\
+                    [debug]\naddress = '/d.sock'\ngid = 3\n[metrics]\naddress = 'localhost:1'\ngrpc_histogram = true\n";
+        let settings = parse(text).expect("config").settings();
+        let tcp = settings.tcp.expect("tcp");
+        assert_eq!((tcp.address, tcp.client_ca.as_path()), ("[::]:2376".parse().unwrap(), Path::new("/a")));
+        assert_eq!(settings.debug_socket.expect("debug").gid, 3);
+        assert!(settings.metrics.expect("metrics").grpc_histogram);
     }
 
     #[test]
@@ -272,7 +399,20 @@ root_path = "/x"
         assert!(matches!(parse("version = 1"), Err(ConfigError::Version(1))));
         assert!(matches!(parse("root = 'here'"), Err(ConfigError::Relative { key: "root", .. })));
         assert!(matches!(parse("oom_score = 1001"), Err(ConfigError::OomScore(1001))));
-        assert!(matches!(parse("[grpc]\ntcp_address = ':1'"), Err(ConfigError::Tcp("grpc.tcp_address"))));
+        assert!(matches!(parse("[ttrpc]\ntcp_address = ':1'"), Err(ConfigError::TtrpcTcp)));
+        for (text, key) in [
+            ("[grpc]\ntcp_address = ':1'", "grpc.tcp_tls_cert"),
+            ("[grpc]\ntcp_address = ':1'\ntcp_tls_cert = '/c'\ntcp_tls_key = '/k'", "grpc.tcp_tls_ca"),
+            ("[grpc]\ntcp_address = 'here'", "grpc.tcp_address \"here\""),
+            ("[grpc]\nmax_send_message_size = 7", "grpc.max_send_message_size 7"),
+            ("[metrics]\naddress = 'nowhere:1338'", "metrics.address \"nowhere:1338\""),
+            ("[debug]\naddress = 'd.sock'", "debug.address"),
+            ("[plugins.'io.containerd.tracing.processor.v1.otlp']\nprotocol = 'x'", "protocol"),
+            ("[plugins.'io.containerd.tracing.processor.v1.otlp']\nendpoin = 'x'", "endpoin"),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            assert!(error.contains(key), "{error}");
+        }
         assert!(matches!(parse("[debug]\nlevel = 'loud'"), Err(ConfigError::Level(_))));
     }
 

@@ -45,6 +45,8 @@ pub enum ConfigCommand {
     Default,
     /// Print the configuration as it results from file and flags
     Dump,
+    /// Print the configuration file's settings in the newest form
+    Migrate,
     /// Say whether the configuration can be used
     Check,
 }

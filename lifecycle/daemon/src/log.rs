@@ -5,10 +5,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread;
 use std::time::{Duration, Instant};
 
+use opentelemetry_sdk::trace::SdkTracer;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::reload;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry, reload};
 
 /// Lines that may wait to be written; more are dropped.
 const BACKLOG: usize = 1024;
@@ -37,26 +40,33 @@ impl Log {
     }
 }
 
-fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"))
+fn filter_of(level: Level) -> EnvFilter {
+    EnvFilter::new(format!(
+        "{level},h2=warn,wharf::rpc=off,opentelemetry=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"
+    ))
 }
 
-/// Sends events of `level` and above to stderr, the libraries' only from warnings up.
-pub fn to_stderr(level: Level) -> io::Result<Log> {
+/// Sends events of `level` and above to stderr, the libraries' only from warnings up; spans of calls, and what
+/// happens in them, to `tracer` if there is one.
+pub fn to_stderr(level: Level, tracer: Option<SdkTracer>) -> io::Result<Log> {
     let (lines, waiting) = sync_channel(BACKLOG);
     thread::Builder::new()
         .name("log".into())
         .stack_size(128 << 10)
         .spawn(move || write_all(&waiting, &mut io::stderr()))?;
     let writer = Lines { lines: lines.clone() };
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_ansi(false)
-        .with_env_filter(filter(level))
-        .with_filter_reloading();
-    let handle = subscriber.reload_handle();
-    subscriber.init();
-    Ok(Log { lines, set_level: Box::new(move |level| handle.reload(filter(level))) })
+    let (filter, handle) = reload::Layer::new(filter_of(level));
+    let written = fmt::layer().with_writer(writer).with_ansi(false).with_filter(filter);
+    let traced = tracer.map(|tracer| {
+        // not the libraries': the exporter's own calls would be traced
+        let ours = filter_fn(|meta| {
+            *meta.level() <= Level::INFO
+                && (meta.target().starts_with("wharf") || meta.target().starts_with("lifecycle"))
+        });
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(ours)
+    });
+    registry().with(written).with(traced).init();
+    Ok(Log { lines, set_level: Box::new(move |level| handle.reload(filter_of(level))) })
 }
 
 impl Drop for Log {

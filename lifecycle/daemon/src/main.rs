@@ -1,11 +1,15 @@
 //! wharf-lifecycled: the container lifecycle daemon.
 
 mod config;
+mod file;
 mod flags;
 mod log;
 mod notify;
+mod plugins;
 mod reload;
+mod trace;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +18,13 @@ use anyhow::Context;
 use clap::Parser;
 use config::Config;
 use flags::{Command, ConfigCommand, Flags};
+use lifecycle_api::Settings;
 use log::Log;
 use notify::Manager;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use trace::Traces;
+use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan};
 
 /// Threads that serve: requests cost little, blobs are moved on threads of their own.
 const WORKERS: usize = 2;
@@ -44,8 +51,6 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     let config = flags.config()?;
     wharf_failpoints::arm()?;
-    let log = Arc::new(log::to_stderr(config::level(&config.debug.level)?).context("start the log")?);
-    prepare_process(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
@@ -54,13 +59,24 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let served = runtime.block_on(serve(&config, flags, &log));
+    let traces = {
+        let _within = runtime.enter();
+        config.traces()?.map(|target| Traces::start(&target)).transpose()?
+    };
+    let tracer = traces.as_ref().map(Traces::tracer);
+    let log = Arc::new(log::to_stderr(config::level(&config.debug.level)?, tracer).context("start the log")?);
+    prepare_process(&config)?;
+    let mut settings = config.settings();
+    settings.adopt = traces.is_some().then_some(trace::adopt);
+    let served = runtime.block_on(serve(&config, settings, flags, &log));
+    // while the runtime that carries them still runs
+    drop(traces);
     // whatever still works on files is made to be cut short
     runtime.shutdown_timeout(FAREWELL);
     served
 }
 
-async fn serve(config: &Config, flags: &Flags, log: &Arc<Log>) -> anyhow::Result<()> {
+async fn serve(config: &Config, settings: Settings, flags: &Flags, log: &Arc<Log>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     // a log that nobody reads any more must not end the daemon
@@ -68,6 +84,7 @@ async fn serve(config: &Config, flags: &Flags, log: &Arc<Log>) -> anyhow::Result
     let manager = Manager::of_environment();
     // from before the tasks are found again: an early SIGHUP must not end the daemon
     let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    tokio::spawn(show_threads());
     tokio::spawn(reload_on(hangup, config.clone(), flags.clone(), log.clone(), manager.clone()));
     let shutdown = async {
         tokio::select! {
@@ -89,8 +106,18 @@ async fn serve(config: &Config, flags: &Flags, log: &Arc<Log>) -> anyhow::Result
         }
         tokio::spawn(manager.keep_alive());
     };
-    lifecycle_api::serve(config.settings(), ready, shutdown).await?;
+    lifecycle_api::serve(settings, ready, shutdown).await?;
     Ok(())
+}
+
+/// Writes what the threads are doing to the log at each SIGUSR1, for ever.
+async fn show_threads() {
+    let Ok(mut signals) = signal(SignalKind::user_defined1()) else { return };
+    while signals.recv().await.is_some() {
+        if let Ok(threads) = tokio::task::spawn_blocking(lifecycle_api::threads).await {
+            tracing::info!("threads:\n{threads}");
+        }
+    }
 }
 
 /// Reads the configuration again at each signal, for ever.
@@ -117,9 +144,10 @@ async fn reload_on(
 fn show(command: ConfigCommand, flags: &Flags) -> anyhow::Result<()> {
     let config = match command {
         ConfigCommand::Default => Config::default().validate()?,
-        ConfigCommand::Dump => flags.config()?,
+        ConfigCommand::Dump | ConfigCommand::Migrate => flags.config()?,
         ConfigCommand::Check => {
-            flags.config()?;
+            // the environment's part too
+            flags.config()?.traces()?;
             return Ok(());
         }
     };
@@ -140,5 +168,18 @@ fn prepare_process(config: &Config) -> anyhow::Result<()> {
         std::fs::write("/proc/self/oom_score_adj", config.oom_score.to_string())
             .with_context(|| format!("set oom_score to {}", config.oom_score))?;
     }
-    Ok(())
+    join_cgroup(&config.cgroup.path)
+}
+
+/// `[cgroup] path`: puts this process into that cgroup of every hierarchy.
+fn join_cgroup(path: &str) -> anyhow::Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let failed = || format!("join cgroup.path {path:?}");
+    let absolute = Path::new("/").join(path.trim_start_matches('/'));
+    let hierarchies = Hierarchies::detect().with_context(failed)?;
+    let plan = Plan::new(&hierarchies, Driver::Cgroupfs, Some(&absolute), "").with_context(failed)?;
+    let cgroup = Cgroup::create(&hierarchies, &plan).with_context(failed)?;
+    cgroup.add(std::process::id() as i32).with_context(failed)
 }

@@ -1,6 +1,7 @@
 //! `[plugins]` of the configuration: containerd's tables of the parts that this daemon has too. Others are read over.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lifecycle_api::StoragePolicy;
@@ -8,9 +9,11 @@ use lifecycle_metadata::Schedule;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
+use crate::trace::{Otlp, Service};
 
 const SCHEDULER: &str = "io.containerd.gc.v1.scheduler";
 const METADATA: &str = "io.containerd.metadata.v1.bolt";
+const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -19,6 +22,23 @@ pub struct Plugins {
     scheduler: Scheduler,
     #[serde(rename = "io.containerd.metadata.v1.bolt")]
     metadata: Metadata,
+    #[serde(rename = "io.containerd.tracing.processor.v1.otlp")]
+    pub otlp: Otlp,
+    #[serde(rename = "io.containerd.internal.v1.tracing")]
+    pub tracing: Service,
+    #[serde(rename = "io.containerd.transfer.v1.local")]
+    transfer: Transfer,
+    #[serde(flatten, skip_serializing)]
+    others: BTreeMap<String, toml::Value>,
+}
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Transfer {
+    /// The folder with a folder for each registry, for requests that name none; empty for none.
+    config_path: PathBuf,
+    /// containerd's, without effect here.
     #[serde(flatten, skip_serializing)]
     others: BTreeMap<String, toml::Value>,
 }
@@ -79,6 +99,11 @@ impl Plugins {
                 return Err(wrong(key, format!("{value:?} is no duration such as 100ms, 2s or 1m")));
             }
         }
+        let hosts = &self.transfer.config_path;
+        if !hosts.as_os_str().is_empty() && !hosts.is_absolute() {
+            let text = format!("config_path: {} is no absolute path", hosts.display());
+            return Err(ConfigError::Plugin(TRANSFER, text));
+        }
         match self.metadata.content_sharing_policy.as_str() {
             "" | "shared" | "isolated" => Ok(()),
             other => Err(ConfigError::Plugin(
@@ -86,6 +111,11 @@ impl Plugins {
                 format!("content_sharing_policy: {other:?} is not shared or isolated"),
             )),
         }
+    }
+
+    /// The folder that says how registries are reached.
+    pub fn registry_hosts(&self) -> Option<PathBuf> {
+        Some(self.transfer.config_path.clone()).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// For what [`Plugins::validate`] has accepted. Negative numbers count as 0, as in containerd.
@@ -155,7 +185,10 @@ root_path = "/x"
             ("[\"io.containerd.gc.v1.scheduler\"]\npause_threshold = nan", "pause_threshold"),
             ("[\"io.containerd.gc.v1.scheduler\"]\nschedule_delay = \"soon\"", "schedule_delay"),
             ("[\"io.containerd.gc.v1.scheduler\"]\nthreshold = 1", "threshold"),
-            ("[\"io.containerd.metadata.v1.bolt\"]\ncontent_sharing_policy = \"x\"", "content_sharing_policy"),
+            (
+                "[\"io.containerd.metadata.v1.bolt\"]\ncontent_sharing_policy = \"x\"",
+                "content_sharing_policy",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(key), "{error}");

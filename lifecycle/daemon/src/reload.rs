@@ -48,6 +48,10 @@ fn need_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("oom_score", old.oom_score != new.oom_score),
         ("grpc", old.grpc != new.grpc),
         ("ttrpc", old.ttrpc != new.ttrpc),
+        ("metrics", old.metrics != new.metrics),
+        ("cgroup", old.cgroup != new.cgroup),
+        ("plugins", old.plugins != new.plugins),
+        ("debug", old.debug.at_level(&new.debug.level) != new.debug),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

@@ -15,7 +15,7 @@ const MOUNT_MANAGER: &str = "io.containerd.mount-manager.v1";
 const RUNTIME: &str = "io.containerd.runtime.v2";
 
 /// The gRPC services, each with the domain service behind it.
-const SERVICES: [(&str, Option<&str>); 15] = [
+const SERVICES: [(&str, Option<&str>); 17] = [
     ("containers", Some("containers-service")),
     ("content", Some("content-service")),
     ("diff", Some("diff-service")),
@@ -26,6 +26,8 @@ const SERVICES: [(&str, Option<&str>); 15] = [
     ("leases", Some("leases-service")),
     ("mounts", None),
     ("namespaces", Some("namespaces-service")),
+    ("sandbox-controllers", None),
+    ("sandboxes", None),
     ("snapshots", Some("snapshots-service")),
     ("streaming", None),
     ("tasks", Some("tasks-service")),
@@ -41,7 +43,7 @@ pub(super) fn is_task_runtime(kind: &str, id: &str) -> bool {
 /// All parts, in the order in which they depend on each other.
 pub(super) fn list(root: &Path, policy: &StoragePolicy) -> Vec<Plugin> {
     let mut plugins = vec![
-        plugin("io.containerd.content.v1", "content", &[]),
+        exporting(plugin("io.containerd.content.v1", "content", &[]), "root", &root.join("content")),
         on_host(exporting(
             plugin("io.containerd.snapshotter.v1", "overlayfs", &[]),
             "root",
@@ -62,7 +64,23 @@ pub(super) fn list(root: &Path, policy: &StoragePolicy) -> Vec<Plugin> {
         plugin(MOUNT_MANAGER, "bolt", &["io.containerd.metadata.v1", "io.containerd.mount-handler.v1"]),
         plugin("io.containerd.event.v1", "exchange", &[]),
         on_host(plugin("io.containerd.differ.v1", "walking", &["io.containerd.metadata.v1"])),
-        on_host(plugin(RUNTIME, "task", &["io.containerd.event.v1", "io.containerd.metadata.v1"])),
+        plugin("io.containerd.shim.v1", "manager", &["io.containerd.event.v1", "io.containerd.metadata.v1"]),
+        on_host(exporting(
+            plugin(RUNTIME, "task", &["io.containerd.shim.v1", MOUNT_MANAGER]),
+            "log-uri-schemes",
+            // as the shims here take them
+            Path::new("fifo,binary,file"),
+        )),
+        on_host(plugin("io.containerd.monitor.task.v1", "cgroups", &["io.containerd.event.v1"])),
+        plugin("io.containerd.lease.v1", "manager", &["io.containerd.metadata.v1"]),
+        plugin("io.containerd.sandbox.store.v1", "local", &["io.containerd.metadata.v1"]),
+        plugin("io.containerd.sandbox.controller.v1", "shim", &["io.containerd.shim.v1"]),
+        plugin("io.containerd.streaming.v1", "manager", &["io.containerd.metadata.v1"]),
+        plugin(
+            "io.containerd.transfer.v1",
+            "local",
+            &["io.containerd.lease.v1", "io.containerd.metadata.v1"],
+        ),
         plugin("io.containerd.ttrpc.v1", "events", &["io.containerd.event.v1"]),
     ];
     for (_, service) in SERVICES {
