@@ -4,10 +4,8 @@ pub use wharf_seccomp::{Program, compile};
 
 /// A line for debugging, in runc's words: the flags that the filter is loaded with.
 pub fn report(program: Option<&Program>) {
-    const NEW_LISTENER: u32 = 8;
     if let Some(program) = program {
-        let flags = program.flags | if program.notify { NEW_LISTENER } else { 0 };
-        crate::log::debug(|| format!("seccomp filter flags: {flags}"));
+        crate::log::debug(|| format!("seccomp filter flags: {}", program.flags));
     }
 }
 

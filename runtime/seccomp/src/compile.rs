@@ -64,6 +64,10 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, SeccompError> {
 
 fn flags(profile: &LinuxSeccomp, notify: bool) -> u32 {
     let mut bits = if notify { FLAG_NEW_LISTENER } else { 0 };
+    if profile.flags().is_none() {
+        // as runc: who says nothing of flags does not get the mitigation that they switch off
+        bits |= FLAG_SPEC_ALLOW;
+    }
     for flag in profile.flags().iter().flatten() {
         bits |= match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => FLAG_LOG,

@@ -37,7 +37,7 @@ fn follow(container: &Container, interval: Duration) -> Outcome {
     let mut oom = container.cgroup()?.oom_watch()?;
     // gone in between: nothing will come
     let Some(init) = container.record.init.and_then(|p| p.open()) else { return Ok(0) };
-    let event = Event { kind: "oom", id: &container.record.id, data: None };
+    let event = serde_json::to_string(&Event { kind: "oom", id: &container.record.id, data: None })?;
     let mut next = Instant::now() + interval;
     loop {
         let left = next.saturating_duration_since(Instant::now());
@@ -74,23 +74,29 @@ struct Event<'a> {
     kind: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Value>,
+    data: Option<Data<'a>>,
 }
 
-fn stats(container: &Container) -> Result<Event<'_>, Failure> {
-    let stats = container.cgroup()?.stats()?;
-    let mut data = serde_json::to_value(stats.to_runc())?;
-    if let Some(map) = data.as_object_mut() {
-        // where the container has no class of service of its own these are empty, as with runc
-        map.entry("intel_rdt").or_insert_with(|| json!({}));
-        map.entry("network_interfaces").or_insert(Value::Null);
-    }
-    Ok(Event { kind: "stats", id: &container.record.id, data: Some(data) })
+/// What the cgroup tells, and the two that are empty where the container has no class of service of its own, and where
+/// the runtime made no interfaces (it never does), as with runc.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(flatten)]
+    cgroup: wharf_cgroups::stats::runc::Data<'a>,
+    intel_rdt: Value,
+    network_interfaces: Option<()>,
+}
+
+/// The line of the container's statistics now.
+fn stats(container: &Container) -> Result<String, Failure> {
+    let cgroup = container.cgroup()?;
+    let (stats, cpuset) = (cgroup.stats()?, cgroup.cpuset()?);
+    let data = Data { cgroup: stats.to_runc(cpuset), intel_rdt: json!({}), network_interfaces: None };
+    Ok(serde_json::to_string(&Event { kind: "stats", id: &container.record.id, data: Some(data) })?)
 }
 
 /// A reader that sees lines as they come, also through a pipe.
-fn show(event: &Event<'_>) -> Result<(), Failure> {
-    let event = serde_json::to_string(event)?;
+fn show(event: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{event}")
         .and_then(|()| out.flush())

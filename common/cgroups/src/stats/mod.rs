@@ -4,6 +4,7 @@
 //! that a version does not have stay empty or zero. Times are nanoseconds, sizes are bytes, [`UNLIMITED`] stands for
 //! "no limit".
 
+mod cpuset;
 mod parse;
 pub mod runc;
 mod v1;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+
+pub use cpuset::CpuSet;
 
 use crate::cgroup::{Cgroup, Dir};
 use crate::error::CgroupError;
@@ -76,7 +79,7 @@ pub struct Cpu {
 pub struct Counter {
     /// Now, in bytes.
     pub usage: u64,
-    /// [`UNLIMITED`] if there is none.
+    /// [`UNLIMITED`] if there is none; version 1's memory files then show a number just below 2 to the power of 63.
     pub limit: u64,
     /// The highest so far; 0 where the kernel does not tell.
     pub max_usage: u64,

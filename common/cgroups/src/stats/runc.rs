@@ -1,17 +1,18 @@
 //! [`Stats`] in the shape of runc's `events --stats`: the `data` of a `stats` event (runc's types/events.go).
 //!
-//! Empty numbers are left out where runc leaves them out. The `cpuset` and `intel_rdt` objects are not given.
+//! Empty numbers are left out where runc leaves them out. The `intel_rdt` object is not given.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Counter, IoEntry, Pressure, Stats, UNLIMITED};
+use super::{Counter, CpuSet, IoEntry, Pressure, Stats, UNLIMITED};
 
 /// The `data` object.
 #[derive(Debug, Serialize)]
 pub struct Data<'a> {
     cpu: Cpu<'a>,
+    cpuset: CpuSet,
     memory: Memory<'a>,
     pids: Pids,
     blkio: Blkio<'a>,
@@ -22,15 +23,21 @@ fn zero(n: &u64) -> bool {
     *n == 0
 }
 
+fn empty<T: Default + PartialEq>(part: &T) -> bool {
+    *part == T::default()
+}
+
 #[derive(Debug, Serialize)]
 struct Cpu<'a> {
+    #[serde(skip_serializing_if = "empty")]
     usage: CpuUsage<'a>,
+    #[serde(skip_serializing_if = "empty")]
     throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     psi: Option<Pressure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 struct CpuUsage<'a> {
     #[serde(skip_serializing_if = "zero")]
     total: u64,
@@ -44,7 +51,7 @@ struct CpuUsage<'a> {
     user: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Throttling {
     #[serde(skip_serializing_if = "zero")]
@@ -59,10 +66,13 @@ struct Throttling {
 struct Memory<'a> {
     #[serde(skip_serializing_if = "zero")]
     cache: u64,
+    #[serde(skip_serializing_if = "empty")]
     usage: MemoryEntry,
+    #[serde(skip_serializing_if = "empty")]
     swap: MemoryEntry,
+    #[serde(skip_serializing_if = "empty")]
     kernel: MemoryEntry,
-    #[serde(rename = "kernelTCP")]
+    #[serde(rename = "kernelTCP", skip_serializing_if = "empty")]
     kernel_tcp: MemoryEntry,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     raw: &'a BTreeMap<String, u64>,
@@ -70,7 +80,7 @@ struct Memory<'a> {
     psi: Option<Pressure>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 struct MemoryEntry {
     limit: u64,
     #[serde(skip_serializing_if = "zero")]
@@ -144,7 +154,7 @@ fn entries(list: &[IoEntry]) -> Vec<Entry<'_>> {
 
 impl Stats {
     /// The same numbers in runc's shape.
-    pub fn to_runc(&self) -> Data<'_> {
+    pub fn to_runc(&self, cpuset: CpuSet) -> Data<'_> {
         let memory = &self.memory;
         let swap = memory.swap.map(|mut swap| {
             // runc's swap is memory and swap together on both versions
@@ -171,6 +181,7 @@ impl Stats {
                 },
                 psi: self.cpu.pressure,
             },
+            cpuset,
             memory: Memory {
                 cache: memory.stat.get(if self.v2 { "file" } else { "cache" }).copied().unwrap_or(0),
                 usage: memory.usage.into(),

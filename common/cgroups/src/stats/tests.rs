@@ -38,7 +38,10 @@ fn version_1_files_are_read() {
     assert_eq!((s.cpu.total_ns, s.cpu.user_ns, s.cpu.system_ns), (300, 220, 70_000_000));
     assert_eq!(s.cpu.per_cpu_ns, [150, 150]);
     assert_eq!((s.cpu.periods, s.cpu.throttled_periods, s.cpu.throttled_ns), (4, 2, 99));
-    assert_eq!(s.memory.usage, Counter { usage: 4096, limit: UNLIMITED, max_usage: 8192, failcnt: 3 });
+    assert_eq!(
+        s.memory.usage,
+        Counter { usage: 4096, limit: 9_223_372_036_854_771_712, max_usage: 8192, failcnt: 3 }
+    );
     assert_eq!((s.memory.swap, s.memory.stat["total_cache"]), (None, 33));
     assert_eq!((s.memory.oom_kill_disable, s.memory.oom_kill), (1, 5));
     assert_eq!(s.pids, Pids { current: 2, limit: UNLIMITED });
@@ -104,13 +107,16 @@ fn runcs_shape_has_its_names_and_leaves_out_zeros() {
         ("", "pids.max", "max\n"),
         ("", "io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n"),
     ]);
-    let json = serde_json::to_value(cgroup.stats().unwrap().to_runc()).unwrap();
+    let stats = cgroup.stats().unwrap();
+    let json = serde_json::to_value(stats.to_runc(cgroup.cpuset().unwrap())).unwrap();
     assert_eq!(json["memory"]["usage"], serde_json::json!({"limit": 200, "usage": 100, "failcnt": 0}));
     assert_eq!(json["memory"]["swap"]["usage"], 110);
     assert_eq!(json["memory"]["swap"]["limit"], 220);
     assert_eq!(json["memory"]["cache"], 2);
     assert_eq!(json["pids"], serde_json::json!({}));
-    assert_eq!(json["cpu"]["usage"], serde_json::json!({"kernel": 0, "user": 0}));
+    assert_eq!(json["cpu"], serde_json::json!({}), "all of it is zero");
+    assert_eq!(json["memory"].get("kernel"), None);
+    assert_eq!((json["cpuset"].get("cpus"), &json["cpuset"]["sched_load_balance"]), (None, &0.into()));
     assert_eq!(
         json["blkio"]["ioServiceBytesRecursive"][1],
         serde_json::json!({"major": 8, "op": "Write", "value": 2})
@@ -120,4 +126,28 @@ fn runcs_shape_has_its_names_and_leaves_out_zeros() {
 #[test]
 fn page_sizes_are_spelled_as_the_files_are() {
     assert_eq!([64, 2048, 1 << 20].map(v1::page_size_name), ["64KB", "2MB", "1GB"]);
+}
+
+#[test]
+fn the_order_and_the_numbers_of_a_cpuset_are_runcs() {
+    let (_dir, cgroup) = cgroup(&[
+        ("cpuset", "cpuset.cpus", "0-2,7\n"),
+        ("cpuset", "cpuset.mems", "0\n"),
+        ("cpuset", "cpuset.sched_load_balance", "1\n"),
+        ("cpuset", "cpuset.sched_relax_domain_level", "-1\n"),
+        ("cpuacct", "cpuacct.usage", "300\n"),
+        ("cpu", "cpu.stat", "nr_periods 4\n"),
+        ("memory", "memory.usage_in_bytes", "4096\n"),
+        ("memory", "memory.limit_in_bytes", "8192\n"),
+    ]);
+    let stats = cgroup.stats().unwrap();
+    let json = serde_json::to_string(&stats.to_runc(cgroup.cpuset().unwrap())).unwrap();
+    let expected = concat!(
+        r#"{"cpu":{"usage":{"total":300,"kernel":0,"user":0},"throttling":{"periods":4}},"#,
+        r#""cpuset":{"cpus":[0,1,2,7],"cpu_exclusive":0,"mems":[0],"mem_hardwall":0,"mem_exclusive":0,"#,
+        r#""memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,"#,
+        r#""sched_load_balance":1,"sched_relax_domain_level":-1},"#,
+        r#""memory":{"usage":{"limit":8192,"usage":4096,"failcnt":0}},"pids":{},"blkio":{},"hugetlb":{}}"#
+    );
+    assert_eq!(json, expected);
 }

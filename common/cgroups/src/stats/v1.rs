@@ -6,8 +6,6 @@ use super::{
 use crate::cgroup::{Cgroup, Dir};
 use crate::error::CgroupError;
 
-/// LONG_MAX rounded down to a page of the smallest size: what v1 shows where no limit is set.
-const V1_UNLIMITED: u64 = 0x7fff_ffff_ffff_f000;
 /// USER_HZ is 100 on every architecture that containers run on.
 const TICK_NS: u64 = 10_000_000;
 
@@ -83,7 +81,7 @@ fn counter(dir: &Dir, name: &str) -> Result<Option<Counter>, CgroupError> {
     let limit = number(dir, &file("limit_in_bytes"))?.unwrap_or(UNLIMITED);
     Ok(Some(Counter {
         usage,
-        limit: if limit >= V1_UNLIMITED { UNLIMITED } else { limit },
+        limit,
         max_usage: number(dir, &file("max_usage_in_bytes"))?.unwrap_or(0),
         failcnt: number(dir, &file("failcnt"))?.unwrap_or(0),
     }))
@@ -157,7 +155,7 @@ pub(super) fn hugetlb(dir: &Dir, limit: &str, usage: &str) -> Result<Vec<Hugetlb
         out.push(Hugetlb {
             usage: Counter {
                 usage: now,
-                limit: if limit >= V1_UNLIMITED { UNLIMITED } else { limit },
+                limit,
                 max_usage: number(dir, &file("max_usage_in_bytes"))?.unwrap_or(0),
                 failcnt: match number(dir, &file("failcnt"))? {
                     Some(n) => n,
