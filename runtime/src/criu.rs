@@ -14,6 +14,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use wharf_sys::inherit::Place;
 use wire::{Field, fields};
 
 /// Types of requests and answers (enum criu_req_type).
@@ -130,7 +131,7 @@ impl Answer {
 
 /// The version of the host's CRIU.
 pub fn version() -> Result<Version, CriuError> {
-    let asked = Worker::start(Streams::None, Vec::new()).and_then(|w| {
+    let asked = Worker::start(Streams::None).and_then(|w| {
         let mut request = Message::default();
         request.number(1, VERSION);
         w.serve(VERSION, &request, |_| Ok::<(), CriuError>(()))?.version.ok_or(CriuError::Malformed)
@@ -153,7 +154,7 @@ pub fn require(feature: Feature) -> Result<(), CriuError> {
     };
     let mut request = Message::default();
     request.number(1, FEATURE_CHECK).message(5, Message::default().flag(number, true));
-    let answer = Worker::start(Streams::None, Vec::new())
+    let answer = Worker::start(Streams::None)
         .and_then(|w| w.serve(FEATURE_CHECK, &request, |_| Ok::<(), CriuError>(())))
         .map_err(|e| CriuError::FeatureCheck(Box::new(e)))?;
     match feature {
@@ -180,8 +181,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one. It gets `extra` as descriptors from [`FIRST_EXTRA_FD`] on.
-    pub fn start(streams: Streams, extra: Vec<OwnedFd>) -> Result<Self, CriuError> {
+    /// Starts one for something that leaves nothing behind.
+    pub fn start(streams: Streams) -> Result<Self, CriuError> {
+        Self::start_in(streams, Vec::new(), Place::default())
+    }
+
+    /// Starts one, for what is then restored from there. It gets `extra` as descriptors from [`FIRST_EXTRA_FD`] on.
+    pub fn start_in(streams: Streams, extra: Vec<OwnedFd>, place: Place) -> Result<Self, CriuError> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|e| CriuError::Socket(e.into()))?;
@@ -193,6 +199,7 @@ impl Worker {
         let mut given = vec![(theirs, WORKER_FD)];
         given.extend(extra.into_iter().zip(FIRST_EXTRA_FD..));
         wharf_sys::inherit::inherit(&mut command, given).map_err(CriuError::Start)?;
+        wharf_sys::inherit::place(&mut command, place);
         let child = command.spawn().map_err(CriuError::Start)?;
         // with `command` go the parent's copies of the worker's end: with them open its death would go unnoticed
         Ok(Self { child, socket: ours })
@@ -258,7 +265,8 @@ fn converse<E: From<CriuError>>(
         }
         if !answer.success {
             let Answer { kind, errno, text, .. } = answer;
-            let text = if text.is_empty() { text } else { format!(": {text}") };
+            let text = text.trim_end();
+            let text = if text.is_empty() { String::new() } else { format!(": {text}") };
             return Err(CriuError::Failed { kind, errno, text }.into());
         }
         if answer.kind != kind {

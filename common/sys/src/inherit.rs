@@ -1,4 +1,4 @@
-//! Giving a child process descriptors under numbers of its own.
+//! Giving a child process descriptors under numbers of its own, and a place among the cgroups.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -37,10 +37,48 @@ pub fn inherit(command: &mut Command, fds: Vec<(OwnedFd, RawFd)>) -> io::Result<
     Ok(())
 }
 
+/// What a child is to be before it executes, and those that it makes after it.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// `cgroup.procs` or `tasks` of the cgroups that it enters, open for writing.
+    pub cgroups: Vec<OwnedFd>,
+    /// It gets a cgroup namespace, whose roots these are.
+    pub cgroup_namespace: bool,
+    /// It gains none by executing (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
+}
+
+/// Puts `command`'s child in its place.
+pub fn place(command: &mut Command, place: Place) {
+    let enter = move || {
+        for file in &place.cgroups {
+            rustix::io::write(file, b"0")?;
+        }
+        if place.cgroup_namespace {
+            crate::namespace::unshare(crate::namespace::Namespaces::CGROUP)?;
+        }
+        if place.no_new_privileges {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec; it makes system calls only and allocates nothing.
+    unsafe { command.pre_exec(enter) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
+
+    #[test]
+    fn the_child_is_in_its_place_and_the_parent_is_not() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "grep -q 'NoNewPrivs:.1' /proc/self/status"]);
+        place(&mut command, Place { no_new_privileges: true, ..Place::default() });
+        assert!(command.status().unwrap().success());
+        assert!(!rustix::thread::no_new_privs().unwrap());
+    }
 
     #[test]
     fn the_child_has_the_descriptors_under_their_numbers() {

@@ -105,7 +105,7 @@ pub fn checkpoint(container: &Container, options: &Options) -> Result<(), Contai
         }
         Ok(())
     };
-    let worker = Worker::start(Streams::None, Vec::new())?;
+    let worker = Worker::start(Streams::None)?;
     worker.run(kind, &message, stopped).inspect_err(|_: &ContainerError| {
         quote(&options.work.as_ref().unwrap_or(&options.images).join(LOG));
     })

@@ -22,11 +22,14 @@ use stage::Stage;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan as CgroupPlan};
+use wharf_sys::inherit::Place;
 use wharf_sys::namespace::Namespaces;
 
 const LOG: &str = "restore.log";
 /// The oldest CRIU that can give processes another label than they had.
 const LABELS: u32 = 31_600;
+/// CRIU leaves cgroups alone (enum criu_cg_mode).
+const IGNORE: u64 = 0;
 
 /// How to restore it, beside what a creation is told.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +80,8 @@ pub fn restore(
     let version = criu::version()?;
     version.at_least(OLDEST)?;
     check_version(version, &plan, options)?;
-    let images = open_images(&options.images)?;
-    let work = options.work.as_deref().map(open_dir).transpose()?;
+    // a checkpoint is asked for before anything is made
+    drop(open_images(&options.images)?);
     let console = match &how.console_socket {
         Some(path) => Some(
             console::connect_path(path)
@@ -121,27 +124,29 @@ pub fn restore(
         create::claim(&cgroup, held.as_ref(), &mut container, &mut undo)?;
         cgroup.apply_devices(&create::device_rules(&plan))?;
         let mut message = request::options(options);
-        message.number(1, images.as_raw_fd() as u64);
-        if let Some(work) = &work {
-            message.number(17, work.as_raw_fd() as u64);
-        }
+        let place = place(&cgroup, &plan, options)?;
         let mut stage = Stage::enter(&container.dir)?;
         let prepared = stage.prepare(&plan);
-        let mut extra = Vec::new();
         let started = prepared.and_then(|rootfs| {
+            // CRIU mounts in them: they have to be those of its own mount namespace
+            let images = open_images(&options.images)?;
+            message.number(1, images.as_raw_fd() as u64);
+            let work = options.work.as_deref().map(open_dir).transpose()?;
+            if let Some(work) = &work {
+                message.number(17, work.as_raw_fd() as u64);
+            }
             request::externals(&rootfs, &spec, &container.record, &mut message)?;
-            request::namespaces(&plan, &mut message, &mut extra)?;
-            Ok(Worker::start(Streams::Ours, extra)?)
+            let extra = request::namespaces(&plan, &mut message)?;
+            Ok((Worker::start_in(Streams::Ours, extra, place)?, images, work))
         });
         let (mount_namespace, criu_root) = (stage.name(), stage.root().to_owned());
         stage.leave()?;
-        let worker = started?;
+        // the directories stay open: it opens them by these descriptors
+        let (worker, _images, _work) = started?;
         message.text(13, &criu_root.to_string_lossy());
         for pipe in &pipes {
             request::inherit(&mut message, &pipe.name, pipe.number);
         }
-        // what it makes is born where it is
-        cgroup.add(worker.pid())?;
         cgroup.apply(&plan.resources)?;
         request::cgroup_roots(worker.pid(), &mut message)?;
         let mut progress = Progress {
@@ -181,9 +186,43 @@ pub fn restore(
     }
 }
 
-/// The directory with the images must be there, other than that of a checkpoint.
+/// In the container's cgroup, where what CRIU makes is born. Told to leave cgroups alone it makes no namespace of them
+/// either, and the container would see the host's.
+fn place(cgroup: &Cgroup, plan: &ContainerPlan, options: &Options) -> Result<Place, ContainerError> {
+    let mut cgroups = Vec::new();
+    let dirs: std::collections::BTreeSet<PathBuf> = cgroup.paths().0.into_values().collect();
+    for dir in dirs {
+        let path = dir.join("cgroup.procs");
+        let file = std::fs::OpenOptions::new().write(true).open(&path);
+        cgroups.push(file.map_err(ContainerError::act(format!("opening {}", path.display())))?.into());
+    }
+    Ok(Place {
+        cgroups,
+        cgroup_namespace: plan.namespaces.unshare_cgroup && options.cgroups_mode == IGNORE,
+        // CRIU before 3.19 does not restore it
+        no_new_privileges: plan.process.no_new_privileges,
+    })
+}
+
+/// The directory with the images must be there, other than that of a checkpoint. CRIU follows links in it, also those by
+/// the names of what it writes itself, and waits at pipes: of what somebody sent there may be only files and directories
+/// (CVE-2026-53489 is a link in a checkpoint that leads to a file of the host).
 fn open_images(path: &Path) -> Result<std::fs::File, ContainerError> {
-    std::fs::File::open(path).map_err(ContainerError::act(format!("open {}", path.display())))
+    let failed = || ContainerError::act(format!("open {}", path.display()));
+    let dir = std::fs::File::open(path).map_err(failed())?;
+    for entry in std::fs::read_dir(path).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let kind = entry.file_type().map_err(failed())?;
+        // CRIU's own: where the pages are that an earlier dump has saved
+        let is_parent = kind.is_symlink() && entry.file_name() == "parent";
+        if !kind.is_file() && !kind.is_dir() && !is_parent {
+            return Err(ContainerError::Refused(format!(
+                "{} is no file: a checkpoint has only files and directories",
+                entry.path().display()
+            )));
+        }
+    }
+    Ok(dir)
 }
 
 /// CRIU knows no way to restore into a cgroup namespace that is there.

@@ -109,12 +109,9 @@ pub fn inherited(plan: &ContainerPlan) -> impl Iterator<Item = (&'static str, &P
     })
 }
 
-/// Namespaces by path: those two by descriptor, the others CRIU enters itself.
-pub fn namespaces(
-    plan: &ContainerPlan,
-    message: &mut Message,
-    extra: &mut Vec<OwnedFd>,
-) -> Result<(), ContainerError> {
+/// Namespaces by path: those two by descriptor, which are returned; the others CRIU enters itself.
+pub fn namespaces(plan: &ContainerPlan, message: &mut Message) -> Result<Vec<OwnedFd>, ContainerError> {
+    let mut extra = Vec::new();
     for ((name, path), number) in inherited(plan).zip(FIRST_EXTRA_FD..) {
         let file = std::fs::File::open(path).map_err(|e| {
             ContainerError::Refused(format!(
@@ -138,7 +135,7 @@ pub fn namespaces(
         };
         message.message(39, Message::default().text(1, name).text(2, &join.path.to_string_lossy()));
     }
-    Ok(())
+    Ok(extra)
 }
 
 /// The worker's cgroups, below which CRIU puts those of the images.
