@@ -9,7 +9,7 @@ STATIC  := -C target-feature=+crt-static -C relocation-model=static
 SMALL   := target/$(HOST)/small
 export WHARF_BIN_DIR := $(CURDIR)/$(BIN)
 
-.PHONY: run stop build test check interop bench promise test-vm fuzz-smoke clean setup setup-test help
+.PHONY: run stop build test check interop bench promise test-vm fuzz-smoke fuzz clean setup setup-test help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -54,6 +54,9 @@ check:
 
 ## make bench    paired with the originals; writes docs/benchmarks.md
 bench: setup-test build
+	cargo build --locked --release -p wharf-integration-tests --example transfer
+	@mkdir -p $(BIN)/../examples
+	@packaging/replace target/release/examples/transfer $(BIN)/../examples/transfer
 	integration-tests/bench/run
 
 ## make test-vm  the runtime's root tests on pure cgroup v2 and under systemd, in small virtual machines
@@ -64,6 +67,10 @@ test-vm: build
 ## make fuzz-smoke   mutated input for every parser of foreign data, SECONDS (20) a target; no nightly compiler needed
 fuzz-smoke:
 	cargo run --locked --quiet --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -p wharf-fuzz-entries --bin fuzz-smoke -- --seconds $(or $(SECONDS),20) --seed $(or $(SEED),1)
+
+## make fuzz   libFuzzer on TARGET (all) for SECONDS (20), with coverage and the address sanitizer; needs a nightly compiler
+fuzz:
+	fuzz/libfuzzer "$(or $(TARGET),all)" $(or $(SECONDS),20)
 
 setup:
 	@packaging/setup build

@@ -280,7 +280,9 @@ macro_rules! points {
         #[test]
         fn every_point_is_tested() {
             let tested: BTreeSet<Point> = [$($(Point::$point),+),+].into();
-            assert_eq!(tested, Point::ALL.iter().copied().collect());
+            // those of images need a client of the transfer service: the test `transfer` has them
+            let here = Point::ALL.iter().copied().filter(|point| !point.name().starts_with("image."));
+            assert_eq!(tested, here.collect());
         }
     };
 }

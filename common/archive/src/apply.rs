@@ -2,7 +2,7 @@
 //!
 //! One thread reads, hashes and decompresses, the other hashes and unpacks: two digests, one pass.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -36,12 +36,26 @@ impl Default for Limits {
     }
 }
 
+/// What is hashed of a layer: its archive always, the stream as it came where nobody else does.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashing {
+    pub algorithm: Algorithm,
+    pub compressed: bool,
+}
+
+impl From<Algorithm> for Hashing {
+    /// Both digests in this algorithm.
+    fn from(algorithm: Algorithm) -> Self {
+        Hashing { algorithm, compressed: true }
+    }
+}
+
 /// What a layer was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     pub compression: Compression,
-    /// Digest and bytes of the stream as it came.
-    pub compressed: (Digest, u64),
+    /// Digest, if it was asked for, and bytes of the stream as it came.
+    pub compressed: (Option<Digest>, u64),
     /// Digest (the DiffID) and bytes of the archive.
     pub uncompressed: (Digest, u64),
     pub entries: u64,
@@ -79,7 +93,8 @@ impl From<TarError> for ApplyError {
     }
 }
 
-/// Unpacks `input` below `target`, a directory, and computes both digests in the given algorithm.
+/// Unpacks `input` below `target`, a directory, and computes digests as it says in `hashing`, which an algorithm
+/// alone means both with.
 ///
 /// `lower` are the layers that the target lies on, the nearest first. The rest of the input behind the archive's
 /// end is read as well, since the digests cover it.
@@ -88,10 +103,10 @@ pub fn apply(
     target: BorrowedFd<'_>,
     lower: &[BorrowedFd<'_>],
     whiteouts: Whiteouts,
-    algorithm: Algorithm,
+    hashing: impl Into<Hashing>,
     limits: Limits,
 ) -> Result<Applied, ApplyError> {
-    run(input, target, Below::Known(lower), whiteouts, algorithm, limits).map(|(applied, _)| applied)
+    run(input, target, Below::Known(lower), whiteouts, hashing.into(), limits).map(|(applied, _)| applied)
 }
 
 /// The same for an overlay's layer whose lower layers are not there yet: what needs them is left to
@@ -100,10 +115,10 @@ pub fn apply_early(
     input: impl Read + Send,
     target: BorrowedFd<'_>,
     userxattr: bool,
-    algorithm: Algorithm,
+    hashing: impl Into<Hashing>,
     limits: Limits,
 ) -> Result<(Applied, Pending), ApplyError> {
-    run(input, target, Below::Later, Whiteouts::Overlay { userxattr }, algorithm, limits)
+    run(input, target, Below::Later, Whiteouts::Overlay { userxattr }, hashing.into(), limits)
 }
 
 fn run(
@@ -111,7 +126,7 @@ fn run(
     target: BorrowedFd<'_>,
     below: Below<'_>,
     whiteouts: Whiteouts,
-    algorithm: Algorithm,
+    hashing: Hashing,
     limits: Limits,
 ) -> Result<(Applied, Pending), ApplyError> {
     let extractor =
@@ -119,10 +134,10 @@ fn run(
     let (send, receive) = sync_channel(CHUNKS);
     let (give_back, used) = sync_channel(CHUNKS + 2);
     std::thread::scope(|scope| {
-        let decompress = move || decompress(input, algorithm, &send, &used);
+        let decompress = move || decompress(input, hashing, &send, &used);
         let spawned = std::thread::Builder::new().name("decompress".into()).spawn_scoped(scope, decompress);
         let reader = spawned.map_err(ApplyError::Thread)?;
-        let unpacked = unpack(extractor, receive, give_back, algorithm, limits);
+        let unpacked = unpack(extractor, receive, give_back, hashing.algorithm, limits);
         let joined = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // what the unpacker saw comes first: it includes the other's trouble, with the place
         let (uncompressed, entries, pending) = unpacked?;
@@ -135,11 +150,12 @@ type Chunk = Result<Vec<u8>, io::Error>;
 
 fn decompress(
     input: impl Read,
-    algorithm: Algorithm,
+    hashing: Hashing,
     send: &SyncSender<Chunk>,
     used: &Receiver<Vec<u8>>,
-) -> Result<(Compression, (Digest, u64)), ApplyError> {
-    let hashed = Hashed { input, digester: Digester::new(algorithm), bytes: 0 };
+) -> Result<(Compression, (Option<Digest>, u64)), ApplyError> {
+    let digester = hashing.compressed.then(|| Digester::new(hashing.algorithm));
+    let hashed = Hashed { input, digester, bytes: 0 };
     let mut source = match Decompressor::new(hashed) {
         Ok(source) => source,
         Err(error) => {
@@ -169,7 +185,7 @@ fn decompress(
         }
     }
     let hashed = source.drain().map_err(CompressionError::from)?;
-    Ok((compression, (hashed.digester.finish(), hashed.bytes)))
+    Ok((compression, (hashed.digester.map(Digester::finish), hashed.bytes)))
 }
 
 fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -210,11 +226,10 @@ fn unpack(
         other => other?,
     };
     let mut rest = archive.into_inner();
-    let mut scratch = vec![0; 64 << 10];
     loop {
-        match rest.read(&mut scratch) {
+        match rest.fill_buf().map(<[u8]>::len) {
             Ok(0) => break,
-            Ok(_) => {}
+            Ok(count) => rest.consume(count),
             Err(_) if rest.exceeded => return Err(ApplyError::TooLarge(limits.bytes)),
             Err(source) => return Err(TarError::Io { at: rest.bytes, source }.into()),
         }
@@ -242,17 +257,19 @@ fn unpack_entries(
     Ok(entries)
 }
 
-/// A stream whose bytes are hashed and counted as they pass.
+/// A stream whose bytes are counted, and perhaps hashed, as they pass.
 struct Hashed<R> {
     input: R,
-    digester: Digester,
+    digester: Option<Digester>,
     bytes: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.digester.update(&buffer[..count]);
+        if let Some(digester) = &mut self.digester {
+            digester.update(&buffer[..count]);
+        }
         self.bytes += count as u64;
         Ok(count)
     }
@@ -271,8 +288,8 @@ struct Chunks {
     exceeded: bool,
 }
 
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.chunk.len() {
             match self.receive.recv() {
                 Ok(chunk) => {
@@ -287,12 +304,21 @@ impl Read for Chunks {
                     // the whole chunk at once: headers are read in small pieces
                     self.digester.update(&self.chunk);
                 }
-                Err(_) => return Ok(0),
+                Err(_) => return Ok(&[]),
             }
         }
-        let count = buffer.len().min(self.chunk.len() - self.at);
-        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
+        Ok(&self.chunk[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = self.chunk.len().min(self.at + count);
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
         Ok(count)
     }
 }

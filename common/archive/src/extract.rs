@@ -11,7 +11,7 @@ mod pending;
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -90,10 +90,7 @@ pub(crate) struct Extractor {
     /// Times of directories wait until nothing is put into them any more.
     directory_times: Vec<(EntryPath, (i64, u32))>,
     directory_bytes: usize,
-    buffer: Vec<u8>,
 }
-
-const BUFFER: usize = 256 << 10;
 
 /// Bytes of paths kept in memory for later, of each kind.
 const MAX_KEPT: usize = 64 << 20;
@@ -111,12 +108,11 @@ impl Extractor {
             made_bytes: 0,
             directory_times: Vec::new(),
             directory_bytes: 0,
-            buffer: vec![0; BUFFER],
         })
     }
 
     /// Puts one entry in place, reading its data.
-    pub(crate) fn extract<R: Read>(
+    pub(crate) fn extract<R: BufRead>(
         &mut self,
         entry: &Entry,
         archive: &mut TarReader<R>,
@@ -141,7 +137,7 @@ impl Extractor {
         match entry.kind {
             EntryKind::Directory => self.make_directory(entry, &path, directory, &name)?,
             EntryKind::File => {
-                let fd = self.create_file(directory, &name).map_err(failed("create"))?;
+                let fd = self.create_file(directory, &name, entry.mode).map_err(failed("create"))?;
                 self.write_data(&fd, entry, archive)?;
                 attributes::set_all(&fd, entry, owner).map_err(failed("set the attributes of"))?;
             }
@@ -261,9 +257,11 @@ impl Extractor {
         self.time_later(path.clone(), entry.mtime)
     }
 
-    fn create_file(&mut self, parent: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, Errno> {
+    fn create_file(&mut self, parent: BorrowedFd<'_>, name: &CString, mode: u32) -> Result<OwnedFd, Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        // what the process's mask takes away is given back with the attributes; most modes it leaves alone
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        let create = || rustix::fs::openat(parent, name, flags, mode);
         match create() {
             Err(Errno::EXIST) => {
                 self.clear(parent, name)?;
@@ -273,8 +271,8 @@ impl Extractor {
         }
     }
 
-    fn write_data<R: Read>(
-        &mut self,
+    fn write_data<R: BufRead>(
+        &self,
         fd: &OwnedFd,
         entry: &Entry,
         archive: &mut TarReader<R>,
@@ -289,9 +287,11 @@ impl Extractor {
         for &(offset, length) in chunks {
             let mut done = 0;
             while done < length {
-                let count = (length - done).min(BUFFER as u64) as usize;
-                archive.read_exact(&mut self.buffer[..count])?;
-                write_all_at(fd, &self.buffer[..count], offset + done).map_err(failed)?;
+                // from where it was decompressed to: no copy in between
+                let bytes = archive.data(length - done)?;
+                let count = bytes.len();
+                write_all_at(fd, bytes, offset + done).map_err(failed)?;
+                archive.consume_data(count);
                 done += count as u64;
             }
         }

@@ -7,7 +7,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use wharf_kinds::Kind;
 
@@ -303,6 +303,34 @@ impl<R: Read> TarReader<R> {
     /// Bytes of data that the present entry still has, as stored.
     pub(crate) fn data_left(&self) -> u64 {
         self.data_left
+    }
+}
+
+impl<R: BufRead> TarReader<R> {
+    /// Some of the present entry's data, at most `most` bytes and at least one, in the input's own memory.
+    /// [`TarReader::consume_data`] says how much of it was used.
+    pub(crate) fn data(&mut self, most: u64) -> Result<&[u8], TarError> {
+        let most = usize::try_from(most.min(self.data_left)).unwrap_or(usize::MAX);
+        let at = self.at;
+        let there = loop {
+            match self.input.fill_buf() {
+                Ok(bytes) => break bytes.len(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(TarError::Io { at, source }),
+            }
+        };
+        if there.min(most) == 0 {
+            return Err(TarError::Truncated { at });
+        }
+        let bytes = self.input.fill_buf().map_err(|source| TarError::Io { at, source })?;
+        Ok(&bytes[..there.min(most)])
+    }
+
+    /// At most as much as [`TarReader::data`] gave.
+    pub(crate) fn consume_data(&mut self, count: usize) {
+        self.input.consume(count);
+        self.at += count as u64;
+        self.data_left = self.data_left.saturating_sub(count as u64);
     }
 }
 

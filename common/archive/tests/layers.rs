@@ -254,7 +254,7 @@ fn root_both_digests_cover_every_byte() {
         let place = Place::new();
         let applied = place.apply(&stream, OVERLAY).unwrap();
         assert_eq!(applied.compression, compression);
-        assert_eq!(applied.compressed, (Digest::sha256(&stream), stream.len() as u64));
+        assert_eq!(applied.compressed, (Some(Digest::sha256(&stream)), stream.len() as u64));
         assert_eq!(applied.uncompressed, (Digest::sha256(&plain), plain.len() as u64));
         assert_eq!(applied.entries, 1);
     }

@@ -50,6 +50,26 @@ points! {
     SnapshotRemoveRecorded = "snapshot.remove.recorded",
     /// A layer is being extracted into its snapshot.
     LayerExtract = "layer.extract",
+    /// A transfer has its lease, and nothing came yet.
+    ImageLease = "image.lease",
+    /// An image's documents are in the content store, none of its layers is.
+    ImageDocuments = "image.documents",
+    /// A layer was unpacked as it came, its blob is still an ingest.
+    ImageLayerUnpacked = "image.layer.unpacked",
+    /// A layer's blob is in the content store, its snapshot is not committed.
+    ImageLayerStored = "image.layer.stored",
+    /// A layer was committed as a snapshot, its blob does not say so.
+    ImageLayerCommitted = "image.layer.committed",
+    /// All layers of an image are committed, its config does not keep them.
+    ImageUnpacked = "image.unpacked",
+    /// The image is here and held by the transfer's lease alone: it has no name.
+    ImageComplete = "image.complete",
+    /// A transfer's work is done, its lease is still there.
+    ImageLeaseEnd = "image.lease.end",
+    /// The files of an archive are in the content store, nothing says how they belong together.
+    ImageImported = "image.imported",
+    /// A registry has a blob, the blob does not say so.
+    ImagePushed = "image.pushed",
     /// A transaction has made its changes and is about to become durable.
     MetadataCommit = "metadata.commit",
     /// A transaction is durable, its caller was not told.

@@ -1,7 +1,9 @@
 //! A lifecycle daemon of its own, and calls of its services.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use wharf_containerd::containerd::services::snapshots::v1 as snapshots;
 use wharf_containerd::containerd::services::streaming::v1 as streaming;
 use wharf_containerd::containerd::services::transfer::v1 as transfer;
 use wharf_containerd::to_any;
+use wharf_failpoints::VARIABLE;
 use wharf_integration_tests::{eventually, program};
 
 /// Generous: the machine may be busy with other tests.
@@ -29,6 +32,7 @@ pub struct Daemon {
     pub dir: TempDir,
     child: Child,
     channel: Channel,
+    with_failpoints: bool,
 }
 
 /// A request in a namespace.
@@ -40,19 +44,85 @@ fn within<M>(namespace: &str, message: M) -> Request<M> {
 
 impl Daemon {
     pub async fn start() -> Daemon {
-        assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
-        let dir = tempfile::Builder::new().prefix("wt").rand_bytes(6).tempdir().expect("a temporary folder");
-        let socket = dir.path().join("d.sock");
-        let mut command = Command::new(program("wharf-lifecycled"));
-        command.arg("--root").arg(dir.path().join("lib")).arg("--state").arg(dir.path().join("run"));
-        command.arg("--address").arg(&socket);
-        let log = File::create(dir.path().join("daemon.log")).expect("a log file");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let child = child.expect("the daemon starts");
-        eventually("the daemon serves", SOON, || std::os::unix::net::UnixStream::connect(&socket).ok());
-        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).expect("an address");
-        let channel = endpoint.connect().await.expect("a connection");
-        Daemon { dir, child, channel }
+        let dir = folder();
+        let (child, channel) = spawn(dir.path(), &program("wharf-lifecycled"), None).await;
+        Daemon { dir, child, channel, with_failpoints: false }
+    }
+
+    /// One built with failpoints, armed with a setting.
+    pub async fn start_armed(setting: &str) -> Daemon {
+        let dir = folder();
+        let (child, channel) = spawn(dir.path(), &failpoints(), Some(setting)).await;
+        Daemon { dir, child, channel, with_failpoints: true }
+    }
+
+    /// Starts the daemon on the same folders after it died, without any setting.
+    pub async fn start_again(&mut self) {
+        let program = if self.with_failpoints { failpoints() } else { program("wharf-lifecycled") };
+        (self.child, self.channel) = spawn(self.dir.path(), &program, None).await;
+    }
+
+    /// Waits for the daemon's end: the signal that it died of.
+    pub fn await_death(&mut self) -> Option<i32> {
+        let ended = eventually("the daemon dies", SOON, || self.child.try_wait().expect("wait"));
+        ended.signal()
+    }
+
+    pub async fn remove_image(&self, namespace: &str, name: &str) {
+        let mut client = images::images_client::ImagesClient::new(self.channel.clone());
+        let request = images::DeleteImageRequest { name: name.to_owned(), ..Default::default() };
+        client.delete(within(namespace, request)).await.expect("the image goes");
+    }
+
+    /// Deletes every lease and waits for the collection that follows.
+    pub async fn remove_leases(&self, namespace: &str) {
+        let mut client = leases::leases_client::LeasesClient::new(self.channel.clone());
+        // a collection happens even if there is none
+        let request = leases::CreateRequest { id: "last".to_owned(), ..Default::default() };
+        client.create(within(namespace, request)).await.expect("a lease");
+        for id in self.leases(namespace).await {
+            let request = leases::DeleteRequest { id, sync: true };
+            client.delete(within(namespace, request)).await.expect("the lease goes");
+        }
+    }
+
+    /// Digests of the content store's records.
+    pub async fn content(&self, namespace: &str) -> BTreeSet<String> {
+        let mut client = content::content_client::ContentClient::new(self.channel.clone());
+        let request = within(namespace, content::ListContentRequest::default());
+        let mut answers = client.list(request).await.expect("a list").into_inner();
+        let mut found = BTreeSet::new();
+        while let Some(answer) = answers.message().await.expect("a list") {
+            found.extend(answer.info.into_iter().map(|info| info.digest));
+        }
+        found
+    }
+
+    /// Every record has its file, every file its record, and each blob is what its name says.
+    pub async fn assert_consistent(&self, namespace: &str) {
+        let lib = self.dir.path().join("lib");
+        let blobs = names(&lib.join("content/blobs/sha256"));
+        for name in &blobs {
+            let bytes = fs::read(lib.join("content/blobs/sha256").join(name)).expect("a blob");
+            assert_eq!(wharf_vocab::Digest::sha256(&bytes).hex(), name, "a blob is damaged");
+        }
+        let blobs: BTreeSet<String> = blobs.into_iter().map(|name| format!("sha256:{name}")).collect();
+        assert_eq!(self.content(namespace).await, blobs, "content\n{}", self.log());
+        let folders = names(&lib.join("snapshots/overlay"));
+        let folders = folders.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).count();
+        assert_eq!(self.snapshots(namespace, "overlayfs").await.len(), folders, "snapshots\n{}", self.log());
+    }
+
+    /// Neither records nor files are left.
+    pub async fn assert_empty(&self, namespace: &str) {
+        self.await_nothing_left(namespace).await;
+        let lib = self.dir.path().join("lib");
+        for folder in ["content/blobs/sha256", "content/ingest", "snapshots/overlay"] {
+            eventually(&format!("{folder} is empty"), SOON, || {
+                names(&lib.join(folder)).is_empty().then_some(())
+            });
+        }
+        assert_eq!(self.content(namespace).await, BTreeSet::new());
     }
 
     pub async fn transfer(
@@ -177,6 +247,40 @@ impl Daemon {
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("daemon.log")).unwrap_or_default()
     }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn folder() -> TempDir {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
+    tempfile::Builder::new().prefix("wt").rand_bytes(6).tempdir().expect("a temporary folder")
+}
+
+/// The daemon with failpoints, which stands beside the one without.
+fn failpoints() -> PathBuf {
+    let ours = program("wharf-lifecycled");
+    let daemon = ours.parent().expect("a folder").with_file_name("failpoints").join("wharf-lifecycled");
+    assert!(daemon.exists(), "{} does not exist: run `make test`", daemon.display());
+    daemon
+}
+
+async fn spawn(dir: &Path, program: &Path, armed: Option<&str>) -> (Child, Channel) {
+    let socket = dir.join("d.sock");
+    let mut command = Command::new(program);
+    command.arg("--root").arg(dir.join("lib")).arg("--state").arg(dir.join("run"));
+    command.arg("--address").arg(&socket).env_remove(VARIABLE);
+    if let Some(setting) = armed {
+        command.env(VARIABLE, setting);
+    }
+    let log = File::options().create(true).append(true).open(dir.join("daemon.log")).expect("a log file");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+    let child = child.expect("the daemon starts");
+    eventually("the daemon serves", SOON, || std::os::unix::net::UnixStream::connect(&socket).ok());
+    let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).expect("an address");
+    (child, endpoint.connect().await.expect("a connection"))
 }
 
 impl Drop for Daemon {

@@ -13,12 +13,12 @@ use tar::{Builder, EntryType, Header};
 /// Bytes that gzip cannot shorten, in a layer of their own.
 const LARGE: usize = 4 << 20;
 
-fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut gzip = Command::new("gzip")
         .args(["-n", "-1"])
         .stdin(Stdio::piped())
@@ -35,10 +35,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed
 }
 
-struct Layer(Builder<Vec<u8>>);
+pub struct Layer(Builder<Vec<u8>>);
 
 impl Layer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Layer(Builder::new(Vec::new()))
     }
 
@@ -51,13 +51,13 @@ impl Layer {
         header
     }
 
-    fn directory(mut self, path: &str) -> Self {
+    pub fn directory(mut self, path: &str) -> Self {
         let mut header = Self::header(EntryType::Directory, 0o755);
         self.0.append_data(&mut header, path, std::io::empty()).expect("tar");
         self
     }
 
-    fn file(mut self, path: &str, bytes: &[u8]) -> Self {
+    pub fn file(mut self, path: &str, bytes: &[u8]) -> Self {
         let mut header = Self::header(EntryType::Regular, 0o640);
         header.set_uid(1000);
         header.set_gid(1001);
@@ -74,7 +74,7 @@ impl Layer {
         self
     }
 
-    fn bytes(self) -> Vec<u8> {
+    pub fn bytes(self) -> Vec<u8> {
         self.0.into_inner().expect("tar")
     }
 }

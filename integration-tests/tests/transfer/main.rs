@@ -1,6 +1,9 @@
 //! The Transfer service of wharf-lifecycled, driven by the generated gRPC client against Debian's registry.
 
 mod daemon;
+mod interop;
+mod killed;
+mod kinds;
 mod layout;
 mod proxy;
 
@@ -11,6 +14,7 @@ use std::process::Command;
 
 use prost::Message as _;
 use tonic::Code;
+use wharf_containerd::containerd::types::Platform;
 use wharf_containerd::containerd::types::transfer::{
     Data, ImageExportStream, ImageImportStream, ImageReference, ImageStore, OciRegistry, RegistryResolver,
     UnpackConfiguration, WindowUpdate,
@@ -34,7 +38,15 @@ struct Setup {
 
 impl Setup {
     async fn start(is_wrong: bool) -> Setup {
-        let daemon = Daemon::start().await;
+        Setup::with(Daemon::start().await, is_wrong)
+    }
+
+    /// With a daemon that has failpoints.
+    async fn start_armed(setting: &str) -> Setup {
+        Setup::with(Daemon::start_armed(setting).await, false)
+    }
+
+    fn with(daemon: Daemon, is_wrong: bool) -> Setup {
         let dir = daemon.dir.path();
         let registry = Registry::start(dir);
         let layout = layout::write(&dir.join("layout"), is_wrong);
@@ -63,6 +75,16 @@ impl Setup {
     }
 }
 
+/// Gives what an archive holds the names that it has there, below those of this reference.
+fn prefixed(reference: &str) -> ImageStore {
+    let prefix = ImageReference {
+        name: reference.trim_end_matches(":latest").to_owned(),
+        is_prefix: true,
+        ..Default::default()
+    };
+    ImageStore { extra_references: vec![prefix], ..store("", "") }
+}
+
 fn store(name: &str, snapshotter: &str) -> ImageStore {
     let unpack = UnpackConfiguration { platform: None, snapshotter: snapshotter.to_owned() };
     ImageStore { name: name.to_owned(), unpacks: vec![unpack], ..Default::default() }
@@ -79,9 +101,25 @@ fn inspected(reference: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// What of an image goes into an archive.
+#[derive(Clone, Debug)]
+enum Exported {
+    /// The host's platform.
+    Host,
+    All,
+    Only(Platform),
+    WithoutForeign,
+    /// All of it and of these images.
+    With(Vec<String>),
+}
+
 /// Takes an archive off a stream while the daemon writes it.
 async fn export(setup: &Setup, name: &str) -> Vec<u8> {
-    let (leave, mut pieces) = setup.daemon.stream(NAMESPACE, "export").await;
+    export_as(setup, NAMESPACE, name, Exported::Host).await
+}
+
+async fn export_as(setup: &Setup, namespace: &str, name: &str, what: Exported) -> Vec<u8> {
+    let (leave, mut pieces) = setup.daemon.stream(namespace, "export").await;
     let receive = async {
         let mut archive = Vec::new();
         let mut window = 0;
@@ -98,15 +136,37 @@ async fn export(setup: &Setup, name: &str) -> Vec<u8> {
             archive.extend(data);
         }
     };
-    let from = ImageStore { name: name.to_owned(), ..Default::default() };
-    let to = ImageExportStream { stream: "export".to_owned(), ..Default::default() };
-    let sending = setup.daemon.transfer(NAMESPACE, ("ImageStore", from), ("ImageExportStream", to));
+    let mut from = ImageStore { name: name.to_owned(), ..Default::default() };
+    let mut to = ImageExportStream { stream: "export".to_owned(), ..Default::default() };
+    match what {
+        Exported::Host => {}
+        Exported::All => to.all_platforms = true,
+        Exported::Only(platform) => to.platforms.push(platform),
+        Exported::WithoutForeign => (to.all_platforms, to.skip_non_distributable) = (true, true),
+        Exported::With(names) => {
+            to.all_platforms = true;
+            let extra = |name| ImageReference { name, ..Default::default() };
+            from.extra_references = names.into_iter().map(extra).collect();
+        }
+    }
+    let sending = setup.daemon.transfer(namespace, ("ImageStore", from), ("ImageExportStream", to));
     let (sent, archive) = tokio::join!(sending, receive);
     sent.expect("the export");
     archive
 }
 
 async fn import(setup: &Setup, namespace: &str, archive: &[u8], to: ImageStore) -> Result<(), tonic::Status> {
+    import_as(setup, namespace, archive, to, false).await
+}
+
+/// Plain layers are compressed if that is asked for.
+async fn import_as(
+    setup: &Setup,
+    namespace: &str,
+    archive: &[u8],
+    to: ImageStore,
+    compress: bool,
+) -> Result<(), tonic::Status> {
     let (pieces, mut updates) = setup.daemon.stream(namespace, "import").await;
     let send = async move {
         let mut window = 0;
@@ -125,7 +185,8 @@ async fn import(setup: &Setup, namespace: &str, archive: &[u8], to: ImageStore) 
         drop(pieces);
         while let Ok(Some(_)) = updates.message().await {}
     };
-    let from = ImageImportStream { stream: "import".to_owned(), ..Default::default() };
+    let from =
+        ImageImportStream { stream: "import".to_owned(), force_compress: compress, ..Default::default() };
     let receiving = setup.daemon.transfer(namespace, ("ImageImportStream", from), ("ImageStore", to));
     tokio::join!(send, receiving).1
 }
@@ -147,13 +208,7 @@ async fn root_an_image_goes_from_registry_to_registry_and_through_an_archive() {
     assert_eq!(inspected(&other), digest);
 
     let archive = export(&setup, &reference).await;
-    let prefix = ImageReference {
-        name: reference.trim_end_matches(":latest").to_owned(),
-        is_prefix: true,
-        ..Default::default()
-    };
-    let to = ImageStore { extra_references: vec![prefix], ..store("", "") };
-    import(&setup, "two", &archive, to).await.expect("the import");
+    import(&setup, "two", &archive, prefixed(&reference)).await.expect("the import");
     assert_eq!(daemon.images("two").await, [(reference, digest)]);
     daemon.with_tree("two", "overlayfs", LAYERS, layout::check).await;
     let cut = import(&setup, "three", &archive[..archive.len() / 2], store("cut", "")).await;

@@ -41,7 +41,8 @@ impl api::diff_server::Diff for DiffService {
         let sync = request.sync_fs;
         let applied = blocking(move || apply_layer(reader.into_file(), &mounts, algorithm, sync)).await?;
         let (digest, size) = &applied.compressed;
-        if *digest != layer.digest || (layer.size > 0 && wire::signed(*size) != layer.size) {
+        let digest = digest.as_ref().map_or("", |digest| digest.as_str());
+        if digest != layer.digest.as_str() || (layer.size > 0 && wire::signed(*size) != layer.size) {
             // it was verified when it came: the disk has changed it since
             let text = format!("blob {} is damaged: it has digest {digest} and {size} bytes", layer.digest);
             return Err(status(Kind::DataLoss, text));

@@ -4,6 +4,9 @@ mod names;
 mod registry;
 mod stream;
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
 use lifecycle_images::{
     Descriptor, Export, Held, Images, ImagesError, Named, Progress, Selection, Unpack, Update,
 };
@@ -43,12 +46,17 @@ impl Failure for ImagesError {
 }
 
 /// Adds the services transfer and streaming.
-pub(crate) fn add_to(storage: &Storage, routes: &mut tonic::service::RoutesBuilder) {
+pub(crate) fn add_to(
+    storage: &Storage,
+    routes: &mut tonic::service::RoutesBuilder,
+    registry_hosts: Option<PathBuf>,
+) {
     use wharf_containerd::containerd::services::streaming::v1::streaming_server::StreamingServer;
     let streams = Streams::default();
     let (metadata, content) = (storage.metadata.clone(), storage.content.clone());
     let images = Images::new(metadata, content);
-    let service = TransferService::new(storage.clone(), images, streams.clone());
+    let registries = Registries::new(registry_hosts);
+    let service = TransferService { storage: storage.clone(), images, streams: streams.clone(), registries };
     routes
         .add_service(
             api::transfer_server::TransferServer::new(service).max_decoding_message_size(MAX_MESSAGE),
@@ -82,10 +90,6 @@ fn end(any: Option<Any>, what: &str) -> Result<End, Status> {
 }
 
 impl TransferService {
-    pub fn new(storage: Storage, images: Images, streams: Streams) -> Self {
-        TransferService { storage, images, streams, registries: Registries::default() }
-    }
-
     async fn run(&self, scope: &Scope, from: End, to: End, progress: &Progress) -> Result<(), Status> {
         match (from, to) {
             (End::Registry(from), End::Store(to)) => self.pull(scope, from, to, progress).await,
@@ -93,6 +97,7 @@ impl TransferService {
             (End::Store(from), End::Store(to)) => self.tag(scope, from, to, progress).await,
             (End::Import(from), End::Store(to)) => self.import(scope, &from, to, progress).await,
             (End::Store(from), End::Export(to)) => self.export(scope, &from, &to, progress).await,
+            (End::Import(from), End::Export(to)) => self.echo(scope, &from, &to).await,
             _ => Err(status(Kind::Unimplemented, "method Transfer not implemented between these ends")),
         }
     }
@@ -147,16 +152,12 @@ impl TransferService {
         to: wire_types::ImageStore,
         progress: &Progress,
     ) -> Result<(), Status> {
-        if from.force_compress {
-            let text = "compressing layers while they are imported: not implemented";
-            return Err(status(Kind::Unimplemented, text));
-        }
         let selection = Selection { partial: true, ..selection(&self.storage, &to)? };
         let archive = stream::incoming(self.streams.take(&scope.namespace, &from.stream)?);
         progress.say("Importing");
         let held = self.images.hold(scope).await.map_err(refused)?;
-        let (images, within) = (self.images.clone(), held.scope().clone());
-        let imported = blocking(move || images.import(&within, archive)).await?;
+        let (images, within, compress) = (self.images.clone(), held.scope().clone(), from.force_compress);
+        let imported = blocking(move || images.import(&within, archive, compress)).await?;
         let (index, manifests) = (imported.index, imported.manifests);
         // also says which document keeps which blob
         self.images.unpack(held.scope(), &index, &to.name, &selection, progress).await.map_err(refused)?;
@@ -176,6 +177,24 @@ impl TransferService {
         }
         progress.say("Completed import");
         Ok(())
+    }
+
+    /// Sends what comes back as it came; containerd's clients try their streams with it.
+    async fn echo(
+        &self,
+        scope: &Scope,
+        from: &wire_types::ImageImportStream,
+        to: &wire_types::ImageExportStream,
+    ) -> Result<(), Status> {
+        let mut archive = stream::incoming(self.streams.take(&scope.namespace, &from.stream)?);
+        let (mut writer, sent) = stream::outgoing(self.streams.take(&scope.namespace, &to.stream)?);
+        let copied = blocking(move || {
+            let copied = std::io::copy(&mut archive, &mut writer).and_then(|_| writer.flush());
+            copied.map_err(ImagesError::Write)
+        });
+        let (copied, sent) = tokio::join!(copied, sent);
+        sent?;
+        copied
     }
 
     async fn export(

@@ -5,15 +5,18 @@ use std::io;
 use lifecycle_content::ContentError;
 use lifecycle_metadata::MetadataError;
 use lifecycle_snapshots::{LayerError, SnapshotError};
-use wharf_archive::TarError;
+use wharf_archive::{CompressionError, TarError};
 use wharf_kinds::Kind;
-use wharf_registry::{ManifestError, RegistryError};
+use wharf_registry::{Descriptor, ManifestError, RegistryError};
 use wharf_vocab::{Digest, Platform};
+
+use crate::wording::{self, Act};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
+    /// In containerd's words; `subject` is the reference, or the blob with its media type.
+    #[error("{}", wording::said(*.act, .subject, .source))]
+    Registry { act: Act, subject: String, source: RegistryError },
     #[error("{digest}: {source}")]
     Document { digest: Digest, source: ManifestError },
     #[error("image config {digest}: {reason}")]
@@ -36,6 +39,8 @@ pub enum ImagesError {
     Read { digest: Digest, source: io::Error },
     #[error("read the archive: {0}")]
     Tar(#[from] TarError),
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
     #[error("{0}: invalid argument")]
     Archive(String),
     #[error("write the archive: {0}")]
@@ -49,9 +54,20 @@ fn spelled(platforms: &[Platform]) -> String {
 }
 
 impl ImagesError {
+    /// What a registry said to an act on `subject`.
+    pub(crate) fn registry(act: Act, subject: &str) -> impl FnOnce(RegistryError) -> ImagesError {
+        move |source| ImagesError::Registry { act, subject: subject.to_owned(), source }
+    }
+
+    /// What a registry said when the blob was fetched.
+    pub(crate) fn fetch(blob: &Descriptor) -> impl FnOnce(RegistryError) -> ImagesError {
+        let subject = format!("{} ({})", blob.digest, blob.media_type);
+        move |source| ImagesError::Registry { act: Act::Fetch, subject, source }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Registry(e) => e.kind(),
+            Self::Registry { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::Config { .. } | Self::Archive(_) => Kind::InvalidArgument,
             Self::NoMatch { .. } => Kind::NotFound,
@@ -63,6 +79,7 @@ impl ImagesError {
             Self::Damaged { .. } => Kind::DataLoss,
             Self::Read { source, .. } | Self::Write(source) => Kind::of_io(source),
             Self::Tar(e) => e.kind(),
+            Self::Compression(e) => e.kind(),
             Self::Broken => Kind::Internal,
         }
     }

@@ -1,12 +1,15 @@
 //! One blob from the registry into the content store, and perhaps through a layer on the way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use lifecycle_content::{WriteOptions, Writer};
+use lifecycle_content::{ContentError, WriteOptions, Writer};
 use lifecycle_metadata::Scope;
 use lifecycle_snapshots::Layer;
 use tokio::sync::mpsc;
-use wharf_archive::{Applied, Limits};
+use tokio::time::Instant;
+use wharf_archive::{Applied, Hashing, Limits};
+use wharf_failpoints::{Point, hit};
 use wharf_registry::Repository;
 use wharf_vocab::{Algorithm, Labels};
 
@@ -18,6 +21,13 @@ use crate::tee::{Piece, Tee};
 
 /// Pieces on the way from the network to the disk; each is what one read of the socket gave.
 const PIECES: usize = 64;
+
+/// The ingest hashes the blob as it comes and verifies it.
+const ARCHIVE_ONLY: Hashing = Hashing { algorithm: Algorithm::Sha256, compressed: false };
+
+/// How long somebody else may write the same ingest, and how often that is looked at.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where blobs come from and go to in one operation.
 #[derive(Clone)]
@@ -51,8 +61,7 @@ impl Inner {
             let missing = lifecycle_metadata::Subject::ContentDigest(subject.descriptor.digest.clone());
             return Err(lifecycle_metadata::MetadataError::NotFound(missing).into());
         };
-        let (this, scope, whole) = (self.clone(), route.scope.clone(), subject.clone());
-        let writer = blocking(move || this.ingest(&scope, &whole)).await?;
+        let writer = self.free_ingest(route, subject).await?;
         let offset = writer.progress().offset;
         // taken up in its middle it cannot be unpacked in passing
         let (in_passing, afterwards) = if offset == 0 { (layer, None) } else { (None, layer) };
@@ -73,6 +82,20 @@ impl Inner {
         match applied {
             Some(applied) => Ok(Some(applied)),
             None => self.unpack_stored(route, subject, afterwards).await,
+        }
+    }
+
+    /// The ingest of the blob, once nobody else writes it: a pull that was broken off lets go of it in a moment.
+    async fn free_ingest(self: &Arc<Self>, route: &Route, subject: &Subject) -> Result<Writer, ImagesError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (this, scope, whole) = (self.clone(), route.scope.clone(), subject.clone());
+            match blocking(move || this.ingest(&scope, &whole)).await {
+                Err(ImagesError::Content(ContentError::Locked { .. })) if Instant::now() < deadline => {
+                    tokio::time::sleep(POLL).await;
+                }
+                outcome => return outcome,
+            }
         }
     }
 
@@ -98,7 +121,7 @@ impl Inner {
         let descriptor = &subject.descriptor;
         let unpacked = match layer {
             None => None,
-            Some(mut layer) => match layer.unpack(&mut tee, Algorithm::Sha256, Limits::default()) {
+            Some(mut layer) => match layer.unpack(&mut tee, ARCHIVE_ONLY, Limits::default()) {
                 Ok(applied) => Some((layer, applied)),
                 Err(source) => {
                     return Err(match tee.failure() {
@@ -110,7 +133,11 @@ impl Inner {
         };
         let failed = |source| ImagesError::Read { digest: descriptor.digest.clone(), source };
         let writer = tee.finish().map_err(failed)?;
+        if unpacked.is_some() {
+            hit(Point::ImageLayerUnpacked);
+        }
         self.committed(writer.commit(descriptor.size, Some(&descriptor.digest), labels))?;
+        hit(Point::ImageLayerStored);
         Ok(unpacked)
     }
 
@@ -127,8 +154,10 @@ impl Inner {
             let applied = layer
                 .unpack(file, Algorithm::Sha256, Limits::default())
                 .map_err(|source| ImagesError::Layer { digest: digest.clone(), source })?;
-            let found = &applied.compressed.0;
-            if digest.algorithm() == found.algorithm() && *found != digest {
+            if let Some(found) = &applied.compressed.0
+                && digest.algorithm() == found.algorithm()
+                && *found != digest
+            {
                 return Err(ImagesError::Damaged { wanted: digest, found: found.clone() });
             }
             Ok(Some((layer, applied)))
@@ -148,7 +177,7 @@ async fn download(
     // the content store verifies the whole when it is committed
     let mut blob = from.blob(&subject.descriptor, offset).unverified();
     let mut pace = Pace::new();
-    while let Some(piece) = blob.next().await.map_err(|e| Some(e.into()))? {
+    while let Some(piece) = blob.next().await.map_err(|e| Some(ImagesError::fetch(&subject.descriptor)(e)))? {
         if pace.due() {
             progress.blob("downloading", subject, blob.offset());
         }

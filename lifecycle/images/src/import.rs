@@ -6,7 +6,8 @@ use std::io::Read;
 use lifecycle_content::WriteOptions;
 use lifecycle_metadata::Scope;
 use serde::{Deserialize, Serialize};
-use wharf_archive::{Compression, EntryKind, TarError, TarReader};
+use wharf_archive::{Compression, Decompressor, EntryKind, TarError, TarReader};
+use wharf_failpoints::{Point, hit};
 use wharf_kinds::Kind;
 use wharf_registry::{Children, Descriptor, MAX_CONFIG, media_types};
 use wharf_vocab::{Digest, ImageReference, Labels};
@@ -67,10 +68,12 @@ struct ManifestOut<'a> {
 }
 
 impl Images {
-    /// Stores what an archive holds. Blocks; the scope needs a lease.
-    pub fn import(&self, scope: &Scope, archive: impl Read) -> Result<Imported, ImagesError> {
+    /// Stores what an archive holds, which may be compressed as a whole. With `compress` layers that `docker save`
+    /// wrote plain are stored as gzip. Blocks; the scope needs a lease.
+    pub fn import(&self, scope: &Scope, archive: impl Read, compress: bool) -> Result<Imported, ImagesError> {
         let inner = &*self.0;
         let found = inner.store_files(scope, archive)?;
+        hit(Point::ImageImported);
         match (&found.index, &found.manifest) {
             (Some(index), _) if found.is_layout => {
                 let manifests = match Children::parse(media_types::OCI_INDEX, index) {
@@ -85,7 +88,7 @@ impl Images {
                 let index = inner.document_of(scope, media_types::OCI_INDEX, index)?;
                 Ok(Imported { index, manifests })
             }
-            (_, Some(manifest)) => inner.docker_images(scope, manifest, &found),
+            (_, Some(manifest)) => inner.docker_images(scope, manifest, &found, compress),
             _ => Err(ImagesError::Archive("unrecognized image format".into())),
         }
     }
@@ -99,7 +102,8 @@ impl Inner {
     }
 
     fn store_files(&self, scope: &Scope, archive: impl Read) -> Result<Found, ImagesError> {
-        let mut archive = TarReader::new(archive);
+        let read = |source| TarError::Io { at: 0, source };
+        let mut archive = TarReader::new(Decompressor::new(archive)?);
         let mut found = Found::default();
         let mut entries = 0;
         while let Some(entry) = archive.next_entry()? {
@@ -122,7 +126,7 @@ impl Inner {
                 EntryKind::File => match path.as_str() {
                     "index.json" => found.index = Some(bounded(&mut archive, entry.size)?),
                     "manifest.json" => found.manifest = Some(bounded(&mut archive, entry.size)?),
-                    "oci-layout" => found.is_layout = true,
+                    "oci-layout" => found.is_layout = is_layout(&bounded(&mut archive, entry.size)?)?,
                     _ => {
                         let blob = self.store_file(scope, &path, entry.size, &mut archive)?;
                         found.blobs.insert(path, blob);
@@ -133,8 +137,8 @@ impl Inner {
         }
         // what comes behind the end belongs to the stream, and its sender waits for it to be taken
         let mut rest = archive.into_inner();
-        let mut scratch = vec![0; PIECE];
-        while rest.read(&mut scratch).map_err(|source| TarError::Io { at: 0, source })? > 0 {}
+        std::io::copy(&mut rest, &mut std::io::sink()).map_err(read)?;
+        rest.drain().map_err(read)?;
         Ok(found)
     }
 
@@ -191,7 +195,13 @@ impl Inner {
     }
 
     /// Makes manifests for what `docker save` wrote without any.
-    fn docker_images(&self, scope: &Scope, manifest: &[u8], found: &Found) -> Result<Imported, ImagesError> {
+    fn docker_images(
+        &self,
+        scope: &Scope,
+        manifest: &[u8],
+        found: &Found,
+        compress: bool,
+    ) -> Result<Imported, ImagesError> {
         let images: Vec<DockerImage> = serde_json::from_slice(manifest)
             .map_err(|e| ImagesError::Archive(format!("manifest.json: {e}")))?;
         let mut manifests = Vec::new();
@@ -201,6 +211,7 @@ impl Inner {
             let layer = |path: &String| {
                 let (digest, size, compression) = found.file(path)?;
                 let kind = match compression {
+                    Compression::None if compress => return self.compressed_layer(scope, &digest),
                     Compression::None => media_types::DOCKER_LAYER,
                     Compression::Gzip => media_types::DOCKER_LAYER_GZIP,
                     Compression::Zstd => media_types::OCI_LAYER_ZSTD,
@@ -256,6 +267,26 @@ impl Found {
             path = target.clone();
         }
         Err(ImagesError::Archive(format!("manifest.json names {path:?}, which is not in the archive")))
+    }
+}
+
+/// Whether the file says that this is a layout; one of a version not known here is refused.
+fn is_layout(file: &[u8]) -> Result<bool, ImagesError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        #[serde(default)]
+        image_layout_version: String,
+    }
+    let layout: Layout =
+        serde_json::from_slice(file).map_err(|e| ImagesError::Archive(format!("oci-layout: {e}")))?;
+    match layout.image_layout_version.as_str() {
+        "" => Ok(false),
+        "1.0.0" => Ok(true),
+        other => {
+            let other: String = other.chars().take(64).collect();
+            Err(ImagesError::Archive(format!("unsupported OCI version {other}")))
+        }
     }
 }
 

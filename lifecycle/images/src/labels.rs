@@ -7,6 +7,9 @@ use lifecycle_metadata::Scope;
 use wharf_registry::{Children, Repository};
 use wharf_vocab::{Digest, Labels, label_names};
 
+/// Bytes of a label's key and value together, as containerd bounds them.
+const MAX_LABEL: usize = 4096;
+
 /// The labels by which a document keeps its parts; `kept` says of which entries of an index.
 pub(crate) fn references(children: &Children, kept: impl Fn(&Digest) -> bool) -> Labels {
     let base = label_names::GC_REF_CONTENT;
@@ -23,9 +26,14 @@ pub(crate) fn references(children: &Children, kept: impl Fn(&Digest) -> bool) ->
     }
 }
 
-/// The label that says which repositories of a registry have the blob.
+/// The label that says which repositories of a registry have the blob: containerd's, which leaves out the port.
 pub(crate) fn source_key(repository: &Repository) -> String {
-    format!("{}{}", label_names::DISTRIBUTION_SOURCE, repository.domain())
+    let domain = repository.domain();
+    let host = match domain.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => domain,
+    };
+    format!("{}{}", label_names::DISTRIBUTION_SOURCE, host.trim_matches(['[', ']']))
 }
 
 /// Repositories of the registry that are said to have the blob.
@@ -46,8 +54,11 @@ pub(crate) fn add(
     if let Some(from) = from {
         let mut known: BTreeSet<String> = sources(&info.labels, from).into_iter().collect();
         known.insert(from.path().to_owned());
-        let value = known.into_iter().collect::<Vec<_>>().join(",");
-        labels.insert(source_key(from), value);
+        let (key, value) = (source_key(from), known.into_iter().collect::<Vec<_>>().join(","));
+        // a blob that many repositories have is not to fail for that
+        if key.len() + value.len() <= MAX_LABEL {
+            labels.insert(key, value);
+        }
     }
     labels.retain(|key, value| info.labels.get(key) != Some(value));
     if labels.is_empty() {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use lifecycle_metadata::{Metadata, MetadataError, Scope};
+use wharf_failpoints::{Point, hit};
 use wharf_vocab::{Labels, label_names};
 
 /// After a crash the lease holds what was brought in for so long, so that the operation can be taken up.
@@ -32,6 +33,7 @@ impl Held {
             labels.insert(label_names::GC_EXPIRE.to_owned(), format!("{expires:.0}"));
         }
         metadata.leases().create(scope, &id, labels)?;
+        hit(Point::ImageLease);
         let scope = Scope::new(scope.namespace.clone(), Some(id));
         Ok(Held { metadata: metadata.clone(), scope, own: true })
     }
@@ -46,6 +48,7 @@ impl Drop for Held {
         let Some(lease) = self.scope.lease.clone().filter(|_| self.own) else { return };
         let (metadata, namespace) = (self.metadata.clone(), self.scope.namespace.clone());
         let end = move || {
+            hit(Point::ImageLeaseEnd);
             // one that cannot be deleted now expires
             if let Err(error) = metadata.leases().delete(&Scope::new(namespace, None), &lease) {
                 tracing::warn!(%error, lease, "ending the lease of a transfer");

@@ -6,6 +6,7 @@
 //! until the image's name stands.
 
 mod chain;
+mod compress;
 mod error;
 mod export;
 mod fetch;
@@ -19,6 +20,7 @@ mod push;
 mod tee;
 mod tree;
 mod unpack;
+mod wording;
 
 pub use error::ImagesError;
 pub use export::{Export, Named};

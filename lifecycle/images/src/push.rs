@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lifecycle_metadata::Scope;
 use tokio::task::JoinSet;
+use wharf_failpoints::{Point, hit};
 use wharf_registry::{Descriptor, Repository, Source, Target, Uploaded};
 
 use crate::error::ImagesError;
@@ -14,6 +15,7 @@ use crate::images::{Images, Inner, blocking};
 use crate::labels::{self, sources};
 use crate::progress::{Progress, Subject};
 use crate::tree::Selection;
+use crate::wording::Act;
 
 /// Bytes read from the disk at a time.
 const PIECE: usize = 256 << 10;
@@ -52,8 +54,15 @@ impl Images {
         for (document, bytes) in &tree.documents {
             let own = Target::Digest(document.digest.clone());
             let target = if document.digest == root.digest { target } else { &own };
-            to.put_manifest(target, &document.media_type, bytes).await?;
-            progress.blob("complete", &Subject::new(document, &[name.to_owned()]), document.size);
+            let subject = Subject::new(document, &[name.to_owned()]);
+            // what cannot be looked at may be stored all the same
+            if to.has_manifest(target, &document.digest).await.unwrap_or(false) {
+                progress.blob("already exists", &subject, document.size);
+                continue;
+            }
+            let stored = to.put_manifest(target, &document.media_type, bytes).await;
+            stored.map_err(ImagesError::registry(Act::Push, name))?;
+            progress.blob("complete", &subject, document.size);
         }
         progress.image("pushed content", name, root);
         Ok(())
@@ -97,7 +106,9 @@ impl Inner {
             Box::pin(tokio_stream::wrappers::ReceiverStream::new(receive))
         });
         let mounts = sources(&labels, to);
-        let uploaded = to.upload(&subject.descriptor, &mounts, &source).await?;
+        let uploaded = to.upload(&subject.descriptor, &mounts, &source).await;
+        let uploaded = uploaded.map_err(ImagesError::registry(Act::Push, &subject.name))?;
+        hit(Point::ImagePushed);
         let event = if uploaded == Uploaded::Existed { "already exists" } else { "complete" };
         progress.blob(event, subject, subject.descriptor.size);
         let (this, scope, digest) = (self.clone(), scope.clone(), subject.descriptor.digest.clone());

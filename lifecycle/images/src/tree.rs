@@ -76,8 +76,13 @@ pub(crate) struct Config {
 
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct RootFs {
-    #[serde(default)]
+    /// Go writes `null` for an image without layers.
+    #[serde(default, deserialize_with = "none_is_empty")]
     pub diff_ids: Vec<Digest>,
+}
+
+fn none_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Digest>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Config {
@@ -183,7 +188,8 @@ impl Inner {
             }
             (None, Some(from)) => {
                 progress.blob("downloading", subject, 0);
-                let bytes = from.document(&subject.descriptor).await?;
+                let bytes = from.document(&subject.descriptor).await;
+                let bytes = bytes.map_err(ImagesError::fetch(&subject.descriptor))?;
                 let (this, scope, descriptor) = (self.clone(), scope.clone(), subject.descriptor.clone());
                 let bytes = blocking(move || {
                     this.store(&scope, &descriptor, &bytes, Labels::new())?;

@@ -9,6 +9,7 @@ use lifecycle_metadata::{Resource, Scope, SnapshotKind};
 use lifecycle_snapshots::{Layer, Snapshotter};
 use tokio::task::JoinSet;
 use wharf_archive::Applied;
+use wharf_failpoints::{Point, hit};
 use wharf_kinds::Kind;
 use wharf_vocab::{Digest, Labels, PlatformMatcher, label_names};
 
@@ -51,7 +52,9 @@ impl Inner {
             if with_layers.contains(&n) {
                 continue;
             }
-            for layer in image.layers.iter().filter(|layer| !layer.is_foreign()) {
+            // what stays with its publisher is not in archives
+            let layers = image.layers.iter().filter(|layer| route.from.is_some() || !layer.is_foreign());
+            for layer in layers {
                 let (this, route) = (self.clone(), route.clone());
                 let subject = Subject::new(layer, &image.parents);
                 blobs.spawn(async move { this.bring(&route, &subject, None).await.map(drop) });
@@ -105,6 +108,7 @@ impl Inner {
         while let Some(brought) = rest.join_next().await {
             brought.unwrap_or(Err(ImagesError::Broken))?;
         }
+        hit(Point::ImageUnpacked);
         // what keeps the layers once the lease is gone
         let label = (format!("{}{}", label_names::GC_REF_SNAPSHOT, to.name()), top.to_string());
         self.label(&route.scope, &image.config.digest, Labels::from([label]), None).await
@@ -216,6 +220,7 @@ impl Inner {
                 Err(error) if error.kind() == Kind::AlreadyExists => {}
                 Err(source) => return Err(ImagesError::Layer { digest, source }),
             }
+            hit(Point::ImageLayerCommitted);
             let label = (label_names::UNCOMPRESSED.to_owned(), step2.diff_id.to_string());
             Ok(crate::labels::add(&this.content, &scope, &digest, Labels::from([label]), None)?)
         })

@@ -16,9 +16,16 @@ pub(super) struct Owner {
 
 /// Everything, on an open file or directory; the time of a directory is left for later.
 pub(super) fn set_all(fd: &OwnedFd, entry: &Entry, owner: Owner) -> Result<(), Errno> {
-    // the owner first: changing it takes away set-id bits and file capabilities
-    rustix::fs::fchown(fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
-    rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+    // looking is cheaper than setting what is so already, as it is for most files
+    let stat = rustix::fs::fstat(fd)?;
+    let is_owned = (stat.st_uid, stat.st_gid) == (owner.uid, owner.gid);
+    if !is_owned {
+        // the owner first: changing it takes away set-id bits and file capabilities
+        rustix::fs::fchown(fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    }
+    if !is_owned || stat.st_mode & 0o7777 != entry.mode {
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+    }
     for (name, value) in &entry.xattrs {
         if is_allowed(name) {
             tolerate(rustix::fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()))?;
@@ -38,8 +45,11 @@ pub(super) fn set_on_name(
     entry: &Entry,
     owner: Owner,
 ) -> Result<(), Errno> {
-    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (stat.st_uid, stat.st_gid) != (owner.uid, owner.gid) {
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
     if entry.kind != EntryKind::Symlink {
         rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
     }
