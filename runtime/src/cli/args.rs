@@ -333,6 +333,9 @@ pub struct RestoreArgs {
     /// Taken for compatibility: CRIU chooses
     #[arg(long, hide = true)]
     pub no_pivot: bool,
+    /// Taken for compatibility: the images say where those are that they build on
+    #[arg(long, hide = true)]
+    pub parent_path: Option<PathBuf>,
     /// A namespace whose contents are not restored: network
     #[arg(long)]
     pub empty_ns: Vec<String>,
