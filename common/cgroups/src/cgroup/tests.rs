@@ -231,6 +231,36 @@ fn root_changed_device_rules_leave_no_moment_without_the_kept_ones() {
 }
 
 #[test]
+fn root_narrowed_device_rules_and_another_default_leave_no_moment_without_the_kept_ones() {
+    let h = Hierarchies::detect().unwrap();
+    let cgroup = Scratch::new(&h);
+    let with_log = |access: &str| {
+        let rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::C).major(1).minor(11);
+        let mut rules = default_rules();
+        rules.push(rule.access(access).build().unwrap());
+        rules
+    };
+    let everything = [LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build().unwrap()];
+    cgroup.apply_devices(&with_log("rw")).unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "while : </dev/null && : >/dev/kmsg; do :; done 2>/dev/null; exit 9"])
+        .spawn()
+        .unwrap();
+    cgroup.add(child.id() as i32).unwrap();
+    let used = Cgroup::from_paths(&cgroup.1).unwrap();
+    for _ in 0..if h.mode() == Mode::Unified { 10 } else { 100 } {
+        used.apply_devices(&with_log("rw")).unwrap();
+        used.apply_devices(&with_log("w")).unwrap();
+        used.apply_devices(&everything).unwrap();
+        used.apply_devices(&with_log("w")).unwrap();
+    }
+    assert!(!used.frozen().unwrap());
+    assert!(child.try_wait().unwrap().is_none(), "a device that is kept could not be opened for a moment");
+    cgroup.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn root_a_v2_device_program_denies_and_is_replaced() {
     let cgroup = Scratch::new(&unified());
     let open = |path: &str| opens_in(&cgroup, path);

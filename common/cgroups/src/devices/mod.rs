@@ -54,7 +54,7 @@ impl Cgroup {
                 None => return Ok(()),
             },
             Mode::Legacy | Mode::Hybrid => match self.dir("devices") {
-                Some(dir) => write_files(dir, &policy, self.existed()),
+                Some(dir) => write_files(self, dir, &policy),
                 None => {
                     let e = CgroupError::MissingController {
                         controller: "devices".into(),
@@ -71,34 +71,54 @@ impl Cgroup {
     }
 }
 
-/// `used`: there may be processes already, which must not be denied in between what they have and keep.
-fn write_files(dir: &Dir, policy: &Policy, used: bool) -> Result<(), CgroupError> {
+/// Version 1's files. Processes that are in the cgroup already keep what they have and are to have at every moment: rights
+/// are added before others are taken, and where the default changes, which takes all away for a while, the processes
+/// stand still meanwhile.
+fn write_files(cgroup: &Cgroup, dir: &Dir, policy: &Policy) -> Result<(), CgroupError> {
     let (base, exceptions) = match policy.default_allow {
         true => ("devices.allow", "devices.deny"),
         false => ("devices.deny", "devices.allow"),
     };
-    let now = if used { dir.read("devices.list")? } else { String::new() };
-    let now: Vec<&str> = now.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    // the list holds exceptions only while the default is to deny
-    let listed = used && !policy.default_allow && now != ["a *:* rwm"];
-    if !listed {
-        dir.write(base, "a")?;
-    }
     let wanted: Vec<String> = policy.exceptions.iter().map(ToString::to_string).collect();
-    write_rules(dir, exceptions, &wanted)?;
-    if listed {
-        // rights that are on the list beyond those wanted; then once more what a removal may have touched
-        let gone: Vec<String> =
-            now.iter().filter(|l| !wanted.iter().any(|w| w == *l)).map(|l| (*l).to_owned()).collect();
-        let kept = |g: &String| {
-            wanted.iter().any(|w| g.rsplit_once(' ').map(|r| r.0) == w.rsplit_once(' ').map(|r| r.0))
-        };
-        write_rules(dir, "devices.deny", &gone)?;
-        if gone.iter().any(kept) {
-            write_rules(dir, exceptions, &wanted)?;
-        }
+    let from_nothing = || {
+        dir.write(base, "a")?;
+        write_rules(dir, exceptions, &wanted)
+    };
+    if !cgroup.existed() {
+        return from_nothing();
     }
-    Ok(())
+    let list = dir.read("devices.list")?;
+    let now: Vec<&str> = list.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    // the list holds exceptions only while the default is to deny
+    if !policy.default_allow && now != [EVERYTHING] {
+        write_rules(dir, exceptions, &wanted)?;
+        return write_rules(dir, "devices.deny", &surplus(&now, &wanted));
+    }
+    if policy.default_allow && wanted.is_empty() && now == [EVERYTHING] {
+        return Ok(());
+    }
+    let stands = cgroup.procs()?.is_empty() || !matches!(cgroup.frozen(), Ok(false));
+    if stands {
+        return from_nothing();
+    }
+    cgroup.freeze()?;
+    let done = from_nothing();
+    cgroup.thaw().and(done)
+}
+
+/// What `devices.list` shows where the default is to allow.
+const EVERYTHING: &str = "a *:* rwm";
+
+/// The rights on the list beyond those wanted, device by device; a right that is wanted is not touched.
+fn surplus(now: &[&str], wanted: &[String]) -> Vec<String> {
+    let parts = |rule: &str| rule.rsplit_once(' ').map(|(d, a)| (d.to_owned(), a.to_owned()));
+    let wanted: Vec<_> = wanted.iter().filter_map(|w| parts(w)).collect();
+    let of = |(device, access): (String, String)| {
+        let is_wanted = |right: &char| wanted.iter().any(|(d, a)| *d == device && a.contains(*right));
+        let rest: String = access.chars().filter(|right| !is_wanted(right)).collect();
+        (!rest.is_empty()).then(|| format!("{device} {rest}"))
+    };
+    now.iter().filter_map(|line| of(parts(line)?)).collect()
 }
 
 /// One rule a write, as the kernel wants it.

@@ -28,6 +28,8 @@ impl Access {
                 'r' => a.read = true,
                 'w' => a.write = true,
                 'm' => a.mknod = true,
+                // means nothing to the kernel; seen in configurations, since other runtimes pass over it
+                'a' => {}
                 _ => return None,
             }
         }

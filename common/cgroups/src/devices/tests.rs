@@ -149,3 +149,19 @@ proptest! {
         prop_assert_eq!(run(&compile(&p), kind, major, minor, access), p.allows(kind, major, minor, access));
     }
 }
+
+#[test]
+fn only_rights_that_are_too_many_are_taken() {
+    let now = ["c 1:3 rwm", "c 1:5 rw", "b 8:0 r", "c 136:* rwm"];
+    let wanted = ["c 1:3 r", "c 1:3 m", "c 1:5 rw", "c 10:200 rwm", "c 136:* rm"].map(str::to_owned);
+    assert_eq!(surplus(&now, &wanted), ["c 1:3 w", "b 8:0 r", "c 136:* w"]);
+    assert_eq!(surplus(&now, &now.map(str::to_owned)), Vec::<String>::new());
+}
+
+#[test]
+fn an_access_of_a_is_none() {
+    let typ = LinuxDeviceType::C;
+    let policy = |access| Policy::new(&[rule(true, typ, Some(1), Some(11), access)]);
+    assert_eq!(policy("rwa").unwrap(), policy("rw").unwrap());
+    assert!(policy("rwx").is_err());
+}
