@@ -184,3 +184,8 @@ impl RegistryError {
 pub(crate) fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
+
+/// The status as HTTP writes it: `403 Forbidden`.
+pub fn status_text(status: u16) -> String {
+    reqwest::StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string())
+}

@@ -39,7 +39,7 @@ pub use config::{
     Config, HeaderMap, HeaderName, HeaderValue, InsecureRule, InsecureRuleError, Ranges, Retry, Scheme,
 };
 pub use credentials::{Answer, AskCredentials, CredentialSource, Credentials};
-pub use error::{ApiError, RegistryError};
+pub use error::{ApiError, RegistryError, status_text};
 pub use manifest::{
     Children, Descriptor, ImageManifest, Index, LayerEncoding, MAX_CONFIG, MAX_MANIFEST, Manifest,
     ManifestError, media_types,

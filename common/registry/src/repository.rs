@@ -485,7 +485,7 @@ fn rank_of(error: &RegistryError) -> u8 {
     }
 }
 
-fn manifest_request(method: Method, url: Url) -> Outgoing {
+pub(crate) fn manifest_request(method: Method, url: Url) -> Outgoing {
     let mut request = Outgoing::new(method, url);
     for media_type in ACCEPTED {
         request.headers.append(ACCEPT, HeaderValue::from_static(media_type));
@@ -493,7 +493,7 @@ fn manifest_request(method: Method, url: Url) -> Outgoing {
     request
 }
 
-fn digest_header(headers: &HeaderMap) -> Option<Digest> {
+pub(crate) fn digest_header(headers: &HeaderMap) -> Option<Digest> {
     Digest::parse(headers.get(CONTENT_DIGEST)?.to_str().ok()?).ok()
 }
 

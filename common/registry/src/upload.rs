@@ -13,7 +13,7 @@ use wharf_vocab::Digest;
 use crate::answer::{self, malformed};
 use crate::error::RegistryError;
 use crate::manifest::Descriptor;
-use crate::repository::{Act, Repository, Target};
+use crate::repository::{Act, Repository, Target, digest_header, manifest_request};
 use crate::scope::Scopes;
 use crate::session::Session;
 use crate::transport::{Content, Outgoing};
@@ -48,11 +48,21 @@ impl Repository {
 
     /// Whether the repository has this very manifest, under the target.
     pub async fn has_manifest(&self, target: &Target, digest: &Digest) -> Result<bool, RegistryError> {
-        match self.resolve(target).await {
-            Ok(found) => Ok(found.digest == *digest),
-            Err(RegistryError::Api(api)) if api.status == StatusCode::NOT_FOUND.as_u16() => Ok(false),
-            Err(error) => Err(error),
-        }
+        let path = self.manifest_path(target)?;
+        let path = path.as_str();
+        self.over_endpoints(Act::Push, |session: Arc<Session>| {
+            Box::pin(async move {
+                let response = session.send(manifest_request(Method::HEAD, session.url(path)?)).await?;
+                match response.status() {
+                    status if status.is_success() => {
+                        Ok(digest_header(response.headers()).is_some_and(|found| found == *digest))
+                    }
+                    StatusCode::NOT_FOUND => Ok(false),
+                    _ => Err(answer::refusal(&Method::HEAD, response).await),
+                }
+            })
+        })
+        .await
     }
 
     /// Brings a blob: from one of `mounts`, repositories of the same registry that are said to have it, or by

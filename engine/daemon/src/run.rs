@@ -137,6 +137,7 @@ fn images_config(settings: &Settings, backend: &Backend) -> anyhow::Result<Image
     let registry = wharf_registry::Config {
         insecure,
         mirrors: settings.registry_mirrors.clone(),
+        hosts: Some(settings.registry_hosts.clone()),
         ..wharf_registry::Config::default()
     };
     Ok(ImagesConfig {

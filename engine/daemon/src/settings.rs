@@ -125,6 +125,8 @@ pub struct Settings {
     pub log_level: String,
     pub insecure_registries: Vec<String>,
     pub registry_mirrors: Vec<String>,
+    /// With a folder for each registry: `certs.d` beside the configuration file.
+    pub registry_hosts: PathBuf,
     pub labels: Vec<String>,
     pub max_downloads: usize,
     pub validate_only: bool,
@@ -196,6 +198,7 @@ impl Settings {
             log_level,
             insecure_registries: either(&flags.insecure_registry, file.insecure_registries),
             registry_mirrors: either(&flags.registry_mirror, file.registry_mirrors),
+            registry_hosts: flags.config_file.with_file_name("certs.d"),
             labels: either(&flags.label, file.labels),
             max_downloads: flags.max_concurrent_downloads.or(file.max_concurrent_downloads).unwrap_or(3),
             validate_only: flags.validate,

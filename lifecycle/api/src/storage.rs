@@ -10,10 +10,11 @@ use std::sync::Arc;
 use lifecycle_content::{ContentError, ContentStore};
 use lifecycle_events::Exchange;
 use lifecycle_metadata::{
-    CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Schedule, Scope,
+    CollectError, Collector, Container, DeliverError, Delivery, LEFT_OVER, Metadata, MetadataError, Schedule,
+    Scope,
 };
 use lifecycle_mounts::{ActivateError, Mounts};
-use lifecycle_snapshots::{LayerError, SnapshotError, Snapshotter};
+use lifecycle_snapshots::{LayerError, Processors, SnapshotError, Snapshotter};
 use tonic::{Request, Status};
 use wharf_containerd::containerd::services;
 use wharf_kinds::Kind;
@@ -45,11 +46,13 @@ pub enum OpenError {
 }
 
 /// What can be set of the stores.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StoragePolicy {
     pub schedule: Schedule,
     /// Each namespace has to bring the bytes of its blobs itself.
     pub isolated_content: bool,
+    /// Programs that make layers of blobs of other media types.
+    pub processors: Processors,
 }
 
 /// Everything that is stored below the daemon's root; cheap to clone.
@@ -62,6 +65,7 @@ pub struct Storage {
     /// Of whole copies.
     pub(crate) native: Snapshotter,
     pub(crate) mounts: Mounts,
+    pub(crate) processors: Processors,
     pub(crate) collector: Collector,
     _delivery: Arc<Delivery>,
     _lock: Arc<DirectoryLock>,
@@ -72,7 +76,12 @@ impl Storage {
     /// made is removed.
     ///
     /// `targets` is where the mounts are that the daemon makes for clients.
-    pub fn open(root: &Path, targets: &Path, policy: StoragePolicy, events: Exchange) -> Result<Storage, OpenError> {
+    pub fn open(
+        root: &Path,
+        targets: &Path,
+        policy: StoragePolicy,
+        events: Exchange,
+    ) -> Result<Storage, OpenError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
@@ -118,6 +127,7 @@ impl Storage {
             snapshotter,
             native,
             mounts,
+            processors: policy.processors,
             collector,
             _delivery: Arc::new(delivery),
             _lock: lock,
@@ -126,7 +136,7 @@ impl Storage {
 
     /// Adds the services namespaces, content, images, snapshots, diff, leases, mounts and
     /// containers.
-    pub(crate) fn add_to(&self, routes: &mut tonic::service::RoutesBuilder) {
+    pub(crate) fn add_to(&self, routes: &mut tonic::service::RoutesBuilder, registry_hosts: Option<PathBuf>) {
         use services::containers::v1::containers_server::ContainersServer;
         use services::content::v1::content_server::ContentServer;
         use services::diff::v1::diff_server::DiffServer;
@@ -152,7 +162,7 @@ impl Storage {
         add!(LeasesServer, crate::leases::LeasesService);
         add!(MountsServer, crate::mounts::MountsService);
         add!(ContainersServer, crate::containers::ContainersService);
-        crate::transfer::add_to(self, routes);
+        crate::transfer::add_to(self, routes, registry_hosts);
     }
 
     /// A container's record, for what runs it.

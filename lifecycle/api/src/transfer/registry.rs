@@ -7,8 +7,8 @@ use tonic::Status;
 use wharf_containerd::containerd::types::transfer as api;
 use wharf_kinds::Kind;
 use wharf_registry::{
-    Answer, AskCredentials, Client, Config, CredentialSource, Credentials, HeaderMap, HeaderName, HeaderValue,
-    RegistryError, Repository, Scheme, Target,
+    Answer, AskCredentials, Client, Config, CredentialSource, Credentials, HeaderMap, HeaderName,
+    HeaderValue, RegistryError, Repository, Scheme, Target,
 };
 use wharf_vocab::ImageReference;
 
@@ -23,7 +23,6 @@ impl Failure for RegistryError {
 }
 
 /// Clients of registries; the one with plain settings is kept with its connections and tokens.
-#[derive(Default)]
 pub(super) struct Registries {
     /// The operator's folder with a folder for each registry, for requests that name none.
     hosts: Option<PathBuf>,
@@ -75,9 +74,8 @@ impl Registries {
             "http" => Some(Scheme::Http),
             "https" => Some(Scheme::Https),
             other => {
-                let text = format!(
-                    "resolver.default_scheme: {other:?} is neither http nor https: invalid argument"
-                );
+                let text =
+                    format!("resolver.default_scheme: {other:?} is neither http nor https: invalid argument");
                 return Err(status(Kind::InvalidArgument, text));
             }
         };
@@ -94,13 +92,8 @@ impl Registries {
             return Ok(client.clone());
         }
         // containerd asks no registry whether it is there
-        let config = Config {
-            headers: headers(resolver)?,
-            hosts,
-            default_scheme,
-            greet: false,
-            ..Config::default()
-        };
+        let config =
+            Config { headers: headers(resolver)?, hosts, default_scheme, greet: false, ..Config::default() };
         let client = Client::new(config).map_err(refused)?;
         if plain {
             return Ok(self.plain.get_or_init(|| client).clone());
