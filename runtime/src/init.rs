@@ -47,6 +47,8 @@ pub struct Init<'a> {
     pub cgroup_view: CgroupView,
     /// What init prepares the view of, where the runtime could not.
     pub showing: Option<crate::container::create::Showing>,
+    /// The runtime had no right to give the container's clocks their offsets.
+    pub shifts_clocks: bool,
     /// Others of the same user may look into this process until its ids are mapped.
     pub observable: bool,
     pub seccomp: Option<Filter>,
@@ -109,6 +111,11 @@ fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root,
         named("writing oom_score_adj", rootless::own_oom_score(plan.process.oom_score_adj))?;
     }
     channel.expect(Step::Mapped)?;
+    if init.shifts_clocks {
+        // files of an undumpable process are the host's root's
+        namespaces::shift_clocks(&plan.time_offsets)?;
+        namespaces::follow_clocks()?;
+    }
     if init.observable {
         named("making init undumpable", rootless::close())?;
     }

@@ -4,9 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use crate::plan::namespaces::NamespacePlan;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, capabilities};
 use wharf_cgroups::CgroupError;
+use wharf_sys::namespace::Namespaces;
 
 /// Where the state is kept unless --root says otherwise.
 const DEFAULT_ROOT: &str = "/run/wharf/runw";
@@ -29,6 +31,12 @@ fn is_partial(map: &str) -> bool {
 /// Whether this process may mount in its own mount namespace, enter namespaces and map any ids.
 pub fn may_administer() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Whether what a container needs of its namespaces is made by init, which is root in its own user namespace, since this
+/// process has no right to.
+pub fn init_makes_rootfs(namespaces: &NamespacePlan) -> bool {
+    namespaces.clone.contains(Namespaces::USER) && !may_administer()
 }
 
 /// Whether this process lacks rights over the host: an ordinary user, or root of a user namespace.

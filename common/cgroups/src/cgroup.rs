@@ -67,22 +67,46 @@ impl Cgroup {
     /// Makes the planned directories. Existing ones are taken as they are (see [`Cgroup::existed`]); on an error the
     /// directories made by this call are removed again.
     pub fn create(h: &Hierarchies, plan: &Plan) -> Result<Cgroup, CgroupError> {
+        Self::create_forgiving(h, plan, |_| false)
+    }
+
+    /// Likewise, without the hierarchies where an error is forgiven: an ordinary user may be given some of version 1's
+    /// controllers and not others. Limits of the others are errors when they are set.
+    pub fn create_forgiving(
+        h: &Hierarchies,
+        plan: &Plan,
+        forgiven: impl Fn(&CgroupError) -> bool,
+    ) -> Result<Cgroup, CgroupError> {
         let mut made = Undo(Vec::new());
         let mut dirs = Vec::with_capacity(h.all().len());
         for (hierarchy, parts) in h.all().iter().zip(&plan.below) {
-            let path: PathBuf =
-                std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
-            let below = parts.join("/");
-            let new = make(hierarchy, parts, &below, &path, h.mode(), &mut made)?;
-            let fd = openat(&hierarchy.fd, below.as_str(), DIRECTORY, FileMode::empty())
-                .map_err(|e| CgroupError::io("open cgroup", &path, e))?;
-            if hierarchy.controllers.iter().any(|c| c == "cpuset") {
-                seed_cpuset(hierarchy, parts, new)?;
+            let before = made.0.len();
+            match Self::create_in(h, hierarchy, parts, &mut made) {
+                Ok(dir) => dirs.push(dir),
+                Err(e) if forgiven(&e) => drop(Undo(made.0.split_off(before))),
+                Err(e) => return Err(e),
             }
-            dirs.push(Dir { controllers: hierarchy.controllers.clone(), path, fd, existed: !new });
         }
         made.0.clear();
         Ok(Cgroup { mode: h.mode(), dirs })
+    }
+
+    fn create_in(
+        h: &Hierarchies,
+        hierarchy: &Hierarchy,
+        parts: &[String],
+        made: &mut Undo,
+    ) -> Result<Dir, CgroupError> {
+        let path: PathBuf =
+            std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
+        let below = parts.join("/");
+        let new = make(hierarchy, parts, &below, &path, h.mode(), made)?;
+        let fd = openat(&hierarchy.fd, below.as_str(), DIRECTORY, FileMode::empty())
+            .map_err(|e| CgroupError::io("open cgroup", &path, e))?;
+        if hierarchy.controllers.iter().any(|c| c == "cpuset") {
+            seed_cpuset(hierarchy, parts, new)?;
+        }
+        Ok(Dir { controllers: hierarchy.controllers.clone(), path, fd, existed: !new })
     }
 
     /// Opens the directories that a state file names. Those that are gone are left out.

@@ -109,7 +109,7 @@ pub fn create(
     // Looked up before anything is made: what is missing on the host is an error that leaves nothing.
     let all_devices = crate::rootfs::devices::with_defaults(&plan.devices);
     // An ordinary user may not copy mounts: then init does it, in its own mount namespace.
-    let by_init = plan.namespaces.clone.contains(Namespaces::USER) && !rootless::may_administer();
+    let by_init = rootless::init_makes_rootfs(&plan.namespaces);
     let mut opened = if by_init { None } else { Some(sources::open(&plan, &all_devices)?) };
     let init_joins = namespaces::open(&plan.namespaces.init_joins)?;
     let parent_joins = namespaces::open(&plan.namespaces.parent_joins)?;
@@ -234,6 +234,7 @@ pub fn create(
                     cgroup: Some(joiner),
                     cgroup_view,
                     showing: by_init.then_some(view),
+                    shifts_clocks: by_init && !plan.time_offsets.is_empty(),
                     observable,
                     seccomp,
                     fifo,
@@ -330,20 +331,22 @@ fn serve(
     Ok(terminal)
 }
 
-/// Makes the cgroup, or for a user who may not and whose config.json neither names one nor needs one an empty one.
+/// Makes the cgroup, for a user who may not and whose config.json does not name one as far as it can be made.
 fn make_cgroup(
     hierarchies: &Hierarchies,
     cgroup_plan: &CgroupPlan,
     plan: &ContainerPlan,
     options: &Options,
 ) -> Result<Cgroup, ContainerError> {
-    match Cgroup::create(hierarchies, cgroup_plan) {
-        Err(e) if options.forgives_cgroups && plan.cgroups_path.is_none() && rootless::is_forgivable(&e) => {
+    let forgives = options.forgives_cgroups && plan.cgroups_path.is_none();
+    let forgiven = |e: &wharf_cgroups::CgroupError| {
+        let forgiven = forgives && rootless::is_forgivable(e);
+        if forgiven {
             crate::log::debug(|| format!("going on without a cgroup: {e}"));
-            Ok(Cgroup::from_paths(&wharf_cgroups::Paths::default())?)
         }
-        other => Ok(other?),
-    }
+        forgiven
+    };
+    Ok(Cgroup::create_forgiving(hierarchies, cgroup_plan, forgiven)?)
 }
 
 /// Takes a cgroup for the container, unless others have it or nothing could run in it.
@@ -381,7 +384,10 @@ fn check_limits(hierarchies: &Hierarchies, plan: &ContainerPlan) -> Result<(), C
 
 fn limits_without_cgroup(error: wharf_cgroups::CgroupError, record: &Record) -> ContainerError {
     match error {
-        wharf_cgroups::CgroupError::MissingController { controller, .. } if record.cgroup.0.is_empty() => {
+        wharf_cgroups::CgroupError::MissingController { controller, .. }
+            if !record.cgroup.0.contains_key("") && !record.cgroup.0.contains_key(&controller)
+                || record.cgroup.0.is_empty() =>
+        {
             ContainerError::Refused(format!(
                 "cannot set {controller} limit: container could not join or create cgroup"
             ))

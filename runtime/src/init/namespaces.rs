@@ -5,7 +5,7 @@ use crate::plan::namespaces::{Join, NamespacePlan};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
 use std::os::fd::OwnedFd;
-use wharf_sys::namespace::{Namespaces, setns};
+use wharf_sys::namespace::{Namespaces, setns, unshare};
 
 /// An open namespace, still to be entered.
 #[derive(Debug)]
@@ -45,4 +45,21 @@ pub fn become_root(plan: &NamespacePlan) -> Result<(), InitError> {
     let uid = rustix::fs::Uid::ROOT;
     set_thread_res_uid(uid, uid, uid)?;
     Ok(())
+}
+
+/// Makes a time namespace for this process's children, with these offsets: they can only be written while nobody is in it.
+pub fn shift_clocks(offsets: &[(String, i64, u32)]) -> Result<(), InitError> {
+    unshare(Namespaces::TIME).map_err(|e| InitError(format!("making the time namespace: {e}")))?;
+    for (clock, secs, nanos) in offsets {
+        std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
+            .map_err(|e| InitError(format!("linux.timeOffsets.{clock}: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Moves this process itself to the time namespace that it has made for its children.
+pub fn follow_clocks() -> Result<(), InitError> {
+    let own = "/proc/self/ns/time_for_children";
+    let fd = rustix::fs::open(own, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    setns(&fd, Namespaces::TIME).map_err(|e| InitError(format!("entering the time namespace: {e}")))
 }

@@ -218,3 +218,54 @@ fn root_the_root_of_a_user_namespace_runs_a_container() {
     assert_eq!(Ended::from(output).ok(), "0\n500\n");
     own.assert_nothing_left();
 }
+
+#[test]
+fn root_an_ordinary_user_shifts_clocks() {
+    let mut own = Own::new("cat /proc/self/timens_offsets; read up rest < /proc/uptime; echo ${up%.*}");
+    own.0.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    own.0.config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": 7}});
+    let out = own.run().ok();
+    let lines: Vec<Vec<&str>> = out.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[..2], [vec!["monotonic", "7", "0"], vec!["boottime", "1000000", "0"]]);
+    assert!(lines[2][0].parse::<u64>().unwrap() >= 1_000_000, "{out}");
+    own.assert_nothing_left();
+}
+
+/// On version 1 single controllers can be an ordinary user's.
+#[test]
+fn root_an_ordinary_user_has_the_controllers_that_it_was_given() {
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return; // version 2 delegates a whole subtree: see the tests of placement
+    }
+    let mut own = Own::new("cat /proc/self/cgroup");
+    let given = std::path::PathBuf::from(format!("/sys/fs/cgroup/pids/runw-test-given-{}", own.0.id));
+    std::fs::create_dir(&given).unwrap();
+    for path in [given.clone(), given.join("cgroup.procs"), given.join("tasks")] {
+        chown(path, Some(NOBODYS), Some(NOBODYS)).unwrap();
+    }
+    own.0.config["linux"]["resources"] = json!({"pids": {"limit": 50}});
+    own.0.write_config();
+    let run = |own: &Own| -> Ended {
+        // the shell moves itself, then becomes runw as the user
+        let enter = given.join("cgroup.procs");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo $$ > {} && exec \"$@\"", enter.display()), "sh"]);
+        command.arg(own.0.path().join("runw")).args(["run", &own.0.id]);
+        command.uid(NOBODYS).gid(NOBODYS).current_dir(own.0.path()).stdin(Stdio::null());
+        command.env("XDG_RUNTIME_DIR", own.0.path().join("run"));
+        command.output().unwrap().into()
+    };
+    let ended = run(&own);
+    own.0.config["linux"]["resources"] = json!({"memory": {"limit": 1 << 20}});
+    own.0.write_config();
+    let refused = run(&own);
+    wait_until("the cgroup to be empty", || std::fs::remove_dir(&given).is_ok());
+    let out = ended.ok();
+    assert!(
+        out.lines().any(|l| l.contains(&format!(":pids:/runw-test-given-{}/{}", own.0.id, own.0.id))),
+        "{out}"
+    );
+    assert!(!out.lines().any(|l| l.contains(":memory:") && l.contains(&own.0.id)), "{out}");
+    refused.fails_with("cannot set memory limit: container could not join or create cgroup");
+    own.assert_nothing_left();
+}

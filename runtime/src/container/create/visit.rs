@@ -1,11 +1,11 @@
 //! The runtime's stay in namespaces of the container.
 
 use crate::container::ContainerError;
-use crate::init::namespaces::Entered;
+use crate::init::namespaces::{self, Entered};
 use crate::plan::ContainerPlan;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
-use wharf_sys::namespace::{Namespaces, setns, unshare};
+use wharf_sys::namespace::{Namespaces, setns};
 
 /// The runtime's stay in namespaces that only apply to children, or that init could not enter: left again on drop.
 pub struct Visit {
@@ -24,14 +24,11 @@ impl Visit {
                 entered.join.path.display()
             )))?;
         }
-        if !plan.time_offsets.is_empty() {
+        // an ordinary user may not: there init does it
+        if !plan.time_offsets.is_empty() && !crate::rootless::init_makes_rootfs(&plan.namespaces) {
             // offsets can only be written while nobody is in the namespace
             visit.remember(Namespaces::TIME)?;
-            unshare(Namespaces::TIME).map_err(ContainerError::act("making the time namespace"))?;
-            for (clock, secs, nanos) in &plan.time_offsets {
-                std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
-                    .map_err(ContainerError::act(format!("linux.timeOffsets.{clock}")))?;
-            }
+            namespaces::shift_clocks(&plan.time_offsets)?;
         }
         Ok(visit)
     }
