@@ -18,13 +18,19 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that keeps its data below `dir`.
     pub fn start(dir: &Path) -> Registry {
+        Registry::start_with(dir, "")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn start_with(dir: &Path, more: &str) -> Registry {
         let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
         let storage = dir.join("registry");
         fs::create_dir_all(&storage).expect("a folder");
         let config = dir.join("registry.yml");
         let text = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: 127.0.0.1:{port}\n",
+             http:\n  addr: 127.0.0.1:{port}\n\
+             validation:\n  manifests:\n    urls:\n      allow:\n        - ^http://127\\.0\\.0\\.1\n",
             storage.display()
         );
         fs::write(&config, text).expect("a file");

@@ -62,6 +62,12 @@ impl Daemon {
         (self.child, self.channel) = spawn(self.dir.path(), &program, None).await;
     }
 
+    /// Ends the daemon as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
     /// Waits for the daemon's end: the signal that it died of.
     pub fn await_death(&mut self) -> Option<i32> {
         let ended = eventually("the daemon dies", SOON, || self.child.try_wait().expect("wait"));
@@ -233,7 +239,7 @@ impl Daemon {
             check(Path::new(&one.source));
         } else {
             let target = self.dir.path().join(format!("tree-{namespace}"));
-            fs::create_dir(&target).expect("a folder");
+            fs::create_dir_all(&target).expect("a folder");
             let options = std::ffi::CString::new(one.options.join(",")).expect("options");
             mount(&one.source, &target, &one.r#type, MountFlags::RDONLY, options.as_c_str()).expect("mount");
             check(&target);
