@@ -319,17 +319,16 @@ fn criu_images_bring_no_right_that_config_json_does_not_give() {
         }
     });
     restore_is_refused(&b, "has CAP_SYS_ADMIN (CapBnd), which process.capabilities does not give");
-    with(&|config| config["process"]["noNewPrivileges"] = true.into());
-    restore_is_refused(&b, "may gain privileges, which process.noNewPrivileges forbids");
     with(&|config| {
         config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
             "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]});
     });
     restore_is_refused(&b, "has no filter of system calls, as linux.seccomp has");
-    // and with what they had they are restored
-    with(&|_| ());
+    // and with what they had they are restored, without what config.json can take
+    with(&|config| config["process"]["noNewPrivileges"] = true.into());
     let mut after = restore(&b, &[]);
     after.answers("b", "2 b");
+    assert_eq!(b.exec(&["grep", "NoNewPrivs:", "/proc/1/status"]).ok(), "NoNewPrivs:\t1\n");
     end(&b);
 }
 
