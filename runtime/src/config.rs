@@ -107,11 +107,26 @@ fn parse_as_it_is<T: serde::de::DeserializeOwned>(text: &[u8], shown: &str) -> R
     let json = &mut serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut *json).map_err(|e| {
         let at = e.path().to_string();
-        ConfigError::Malformed { path: shown.to_owned(), at, source: e.into_inner() }
+        let source = in_runcs_words(&at, e.into_inner());
+        ConfigError::Malformed { path: shown.to_owned(), at, source }
     })?;
     let end = |source| ConfigError::Malformed { path: shown.to_owned(), at: "end of file".into(), source };
     json.end().map_err(end)?;
     Ok(value)
+}
+
+/// What runc says first of a bad memory policy is said too.
+fn in_runcs_words(at: &str, error: serde_json::Error) -> serde_json::Error {
+    let Some(field) = at.strip_prefix("linux.memoryPolicy") else { return error };
+    let text = error.to_string();
+    let part = if field.starts_with(".mode") || text.contains("`mode`") {
+        " mode"
+    } else if field.starts_with(".flags") {
+        " flag"
+    } else {
+        ""
+    };
+    serde::de::Error::custom(format!("invalid memory policy{part}: {text}"))
 }
 
 /// Resources (`update --resources`).
@@ -192,6 +207,22 @@ mod tests {
         let bad = br#"{"cwd":"/","capabilities":{"bounding":[7]}}"#;
         let e = parse::<Process>(bad, "p").unwrap_err().to_string();
         assert!(e.starts_with("p: capabilities.bounding"), "{e}");
+    }
+
+    #[test]
+    fn a_bad_memory_policy_is_told_in_runcs_words_too() {
+        let error = |policy: &str| {
+            let text = format!(r#"{{"ociVersion":"1.0.0","linux":{{"memoryPolicy":{policy}}}}}"#);
+            parse::<Spec>(text.as_bytes(), "c").unwrap_err().to_string()
+        };
+        assert!(error("{}").starts_with("c: linux.memoryPolicy: invalid memory policy mode: missing field"));
+        let e = error(r#"{"mode":"INTERLEAVE"}"#);
+        assert!(
+            e.starts_with("c: linux.memoryPolicy.mode: invalid memory policy mode: unknown variant"),
+            "{e}"
+        );
+        let e = error(r#"{"mode":"MPOL_BIND","flags":["bad"]}"#);
+        assert!(e.starts_with("c: linux.memoryPolicy.flags[0]: invalid memory policy flag: unknown"), "{e}");
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub fn create(
             .map_err(ContainerError::act("making a socket for id-mapped mounts"))?
             .unzip();
         let joiner = cgroup.joiner()?;
-        let into = joiner
+        let own_into = joiner
             .clone_into()
             .map(|fd| fd.try_clone_to_owned())
             .transpose()
@@ -206,7 +206,7 @@ pub fn create(
             // init's mappings can only be written by its own user while it can be looked into
             rootless::open().map_err(ContainerError::act("making the runtime dumpable"))?;
         }
-        let into = into.as_ref().map(AsFd::as_fd);
+        let into = own_into.as_ref().map(AsFd::as_fd);
         let born = match birth::birth(&plan, &parent_joins, &user_join, into, &init_channel) {
             // from another cgroup of the user's, such as a login's, only systemd may move a process to a unit
             Err(e) if e.is_denied() && container.record.unit.is_some() => {
@@ -222,7 +222,7 @@ pub fn create(
                     lock.leave();
                 }
                 // the runtime's own, which would stay open until the program is executed
-                drop((mapper, into, cgroup, hierarchies, parent_joins, user_join, pidfd_socket));
+                drop((mapper, own_into, cgroup, hierarchies, parent_joins, user_join, pidfd_socket));
                 options.inherited.close(options.preserve_fds + options.listen_fds);
                 let init = Init {
                     id,

@@ -80,8 +80,9 @@ fn memory(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy, ConfigError> {
     }
     let list = match policy.nodes().as_deref().filter(|n| !n.is_empty()) {
         None => Vec::new(),
-        Some(text) => id_list::parse(text, id_list::MAX_NODE)
-            .map_err(|e| ConfigError::invalid("linux.memoryPolicy.nodes", e))?,
+        Some(text) => id_list::parse(text, id_list::MAX_NODE).map_err(|e| {
+            ConfigError::invalid("linux.memoryPolicy.nodes", format!("invalid memory policy node: {e}"))
+        })?,
     };
     match policy.mode() {
         M::MpolDefault | M::MpolLocal if !list.is_empty() => {
