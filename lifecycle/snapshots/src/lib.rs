@@ -10,6 +10,7 @@ mod flush;
 mod layer;
 mod mapping;
 mod mount;
+mod processor;
 mod snapshotter;
 mod unpack;
 
@@ -17,6 +18,7 @@ pub use compare::{CompareError, compare};
 pub use error::SnapshotError;
 pub use layer::{LayerError, apply_layer};
 pub use mount::Mount;
+pub use processor::{Processed, ProcessorError, Processors, StreamProcessor};
 pub use snapshotter::{NATIVE, OVERLAYFS, Snapshotter};
 pub use unpack::Layer;
 pub use wharf_archive::{Applied, Compression, Limits};

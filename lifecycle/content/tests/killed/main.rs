@@ -62,11 +62,8 @@ fn run_and_kill(root: &Path, ops: &[Op], kill_at: usize, within: Duration) -> He
     let mut heard = Heard { outcomes: Vec::new(), is_within: false };
     let mut begun = 0;
     let mut is_killed = false;
-    loop {
-        let line = match lines.next() {
-            Some(line) => line.unwrap(),
-            None => break,
-        };
+    for line in lines.by_ref() {
+        let line = line.unwrap();
         match line.as_str() {
             "begun" => {
                 begun += 1;

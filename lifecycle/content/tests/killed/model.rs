@@ -304,7 +304,7 @@ impl State {
                 let id = subject % 3;
                 let is_new = !self.leases.contains_key(&id);
                 if is_new {
-                    let (is_flat, is_over) = (op.flag(), op.0[4] % 8 == 0);
+                    let (is_flat, is_over) = (op.flag(), op.0[4].is_multiple_of(8));
                     self.leases.insert(id, Lease { is_flat, is_over, holds: BTreeSet::new() });
                 }
                 is_new
@@ -313,7 +313,8 @@ impl State {
             Kind::CreateImage => {
                 let is_new = !self.images.contains_key(&subject);
                 if is_new {
-                    self.images.insert(subject, (op.other().unwrap_or(0), op.0[4] % 4 == 0, op.label()));
+                    self.images
+                        .insert(subject, (op.other().unwrap_or(0), op.0[4].is_multiple_of(4), op.label()));
                 }
                 is_new
             }

@@ -109,7 +109,7 @@ impl World {
                 if op.flag() {
                     labels.insert("containerd.io/gc.flat".into(), "yes".into());
                 }
-                if op.0[4] % 8 == 0 {
+                if op.0[4].is_multiple_of(8) {
                     labels.insert("containerd.io/gc.expire".into(), OVER.into());
                 }
                 let id = format!("l{}", op.subject() % 3);
@@ -171,7 +171,7 @@ impl World {
 
     fn create_image(&self, namespace: &str, op: Op) -> Result<(), lifecycle_metadata::MetadataError> {
         let mut labels = labels(op.label());
-        if op.0[4] % 4 == 0 {
+        if op.0[4].is_multiple_of(4) {
             labels.insert("containerd.io/gc.expire".into(), OVER.into());
         }
         let target = Descriptor {
