@@ -28,6 +28,7 @@ mod monitor;
 mod pages;
 mod reflection;
 mod request;
+mod restart;
 mod sandboxes;
 mod server;
 mod shim_sockets;
@@ -36,6 +37,7 @@ mod tasks;
 mod tcp;
 mod ttrpc;
 mod version;
+mod wording;
 
 pub use debug::threads;
 pub use listen::{ListenError, SocketConfig};

@@ -1,6 +1,7 @@
 //! What Prometheus reads at `/v1/metrics`, under containerd's names.
 
 mod cgroups;
+mod collections;
 mod exposition;
 mod frames;
 mod process;
@@ -14,6 +15,7 @@ use futures_util::future::join_all;
 use lifecycle_tasks::Tasks;
 use wharf_vocab::Filter;
 
+pub(crate) use collections::Collections;
 pub(crate) use exposition::{CONTENT_TYPE, Exposition, Kind};
 pub use rpc::Adopt;
 pub(crate) use rpc::{Calls, Observe};
@@ -27,6 +29,7 @@ pub(crate) struct Metrics {
     pub(crate) storage: Storage,
     pub(crate) tasks: Tasks,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) collections: Arc<Collections>,
     pub(crate) since: SystemTime,
 }
 
@@ -39,6 +42,7 @@ impl Metrics {
         to.sample("containerd_build_info_total", "containerd build information", Kind::Counter, &build, 1.0);
         process::read(&mut to, self.since);
         self.calls.write(&mut to);
+        self.collections.write(&mut to);
         self.read_tasks(&mut to).await;
         to.render()
     }

@@ -48,6 +48,12 @@ pub(crate) fn serve_debug(config: &SocketConfig) -> Result<Guard, ListenError> {
 /// Ends what it stands for when it is dropped.
 pub(crate) struct Guard(tokio::task::JoinHandle<()>);
 
+impl Guard {
+    pub(crate) fn of(task: tokio::task::JoinHandle<()>) -> Self {
+        Guard(task)
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.abort();

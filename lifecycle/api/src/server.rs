@@ -24,10 +24,11 @@ use crate::events::EventsService;
 use crate::identity::{self, IdentityError};
 use crate::introspection::IntrospectionService;
 use crate::listen::{ListenError, SocketConfig, listen};
-use crate::metrics::{Adopt, Calls, Metrics, Observe};
+use crate::metrics::{Adopt, Calls, Collections, Metrics, Observe};
 use crate::monitor::{self, MetricsConfig, MonitorError};
 use crate::reflection;
 use crate::request::MAX_MESSAGE;
+use crate::restart;
 use crate::sandboxes::{SandboxController, SandboxStore};
 use crate::shim_sockets;
 use crate::storage::{OpenError, Storage, StoragePolicy};
@@ -35,6 +36,7 @@ use crate::tasks::TasksService;
 use crate::tcp::{self, TcpConfig, TcpError};
 use crate::ttrpc;
 use crate::version::{VERSION, VersionService};
+use crate::wording::Wording;
 
 /// Under the root and the state folder, as in containerd.
 const TASKS_FOLDER: &str = "io.containerd.runtime.v2.task";
@@ -68,6 +70,8 @@ pub struct Settings {
     pub metrics: Option<MetricsConfig>,
     /// Where a person can look into the process.
     pub debug_socket: Option<SocketConfig>,
+    /// How often the restart monitor looks.
+    pub restart_interval: Duration,
     /// Makes a span of every call a child of the caller's; none where traces are not wanted.
     pub adopt: Option<Adopt>,
 }
@@ -151,7 +155,11 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     let _metrics = match (&settings.metrics, &calls) {
         (Some(config), Some(calls)) => {
             let (storage, tasks, calls) = (storage.clone(), tasks.clone(), calls.clone());
-            Some(monitor::serve_metrics(config.address, Metrics { storage, tasks, calls, since }).await?)
+            let collections = Arc::new(Collections::default());
+            let counted = collections.clone();
+            storage.collector.observe(move |outcome| counted.count(outcome));
+            let metrics = Metrics { storage, tasks, calls, collections, since };
+            Some(monitor::serve_metrics(config.address, metrics).await?)
         }
         _ => None,
     };
@@ -166,9 +174,11 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     routes
         .add_service(StoreServer::new(SandboxStore(storage.clone())).max_decoding_message_size(MAX_MESSAGE))
         .add_service(ControllerServer::new(controller).max_decoding_message_size(MAX_MESSAGE));
+    let looked_after = (storage.clone(), tasks.clone());
     add_running(&mut routes, tasks, storage, exchange, introspection).await;
     reflection::add_to(&mut routes)?;
     let (routes, observe) = (routes.routes(), Observe { calls, adopt: settings.adopt });
+    let _restarts = restart::watch(looked_after.0, looked_after.1, settings.restart_interval);
     ready();
     let local = server(&observe).add_routes(routes.clone());
     let local = local.serve_with_incoming(UnixListenerStream::new(requests));
@@ -188,18 +198,19 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     served.map_err(ServeError::Grpc)
 }
 
-fn server(observe: &Observe) -> Server<Stack<Observe, Identity>> {
+fn server(observe: &Observe) -> Server<Stack<Wording, Stack<Observe, Identity>>> {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .layer(observe.clone())
+        .layer(Wording)
 }
 
 /// Away from the threads that serve: what a crash left may take a while to clear, and the end can be asked for.
 async fn open(settings: &Settings, exchange: Exchange) -> Result<Storage, ServeError> {
     let (root, targets) = (settings.root.clone(), settings.state.join("mounts"));
-    let policy = settings.storage;
+    let policy = settings.storage.clone();
     match tokio::task::spawn_blocking(move || Storage::open(&root, &targets, policy, exchange)).await {
         Ok(opened) => Ok(opened?),
         Err(broken) => std::panic::resume_unwind(broken.into_panic()),

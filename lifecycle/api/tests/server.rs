@@ -134,3 +134,15 @@ async fn events_of_clients_and_shims_reach_subscribers() {
     let publish = PublishRequest { topic: "tasks".into(), event: None };
     assert_eq!(events.publish(within("ns", publish)).await.expect_err("topic").code(), Code::InvalidArgument);
 }
+
+#[tokio::test]
+async fn message_that_is_too_large_is_refused_as_containerd_does() {
+    let at = tempfile::tempdir().expect("folder");
+    let _stop = start(settings(at.path())).await;
+    let request = GetRequest { container_id: "x".repeat(17 << 20), exec_id: String::new() };
+    let mut tasks = TasksClient::new(connect(at.path()).await).max_encoding_message_size(32 << 20);
+    let error = tasks.get(within("ns", request)).await.expect_err("too large");
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert!(error.message().starts_with("grpc: received message larger than max ("), "{error}");
+    tasks.list(within("ns", ListTasksRequest::default())).await.expect("the connection goes on");
+}

@@ -8,11 +8,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use lifecycle_api::{MetricsConfig, Settings, SocketConfig, TcpConfig};
+use lifecycle_api::{MetricsConfig, Settings, SocketConfig, StoragePolicy, TcpConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::file;
 use crate::plugins::Plugins;
+use crate::processors;
 use crate::trace::{self, TraceError};
 
 /// Where clients look.
@@ -50,6 +51,8 @@ pub enum ConfigError {
     MessageSize { key: &'static str, value: i64 },
     #[error("configuration: {0}")]
     Trace(#[from] TraceError),
+    #[error("configuration: stream_processors.{0}: {1}")]
+    Processor(String, String),
     #[error("configuration: plugins.{0:?}: {1}")]
     Plugin(&'static str, String),
     #[error("configuration: debug.level {0:?} is not one of trace, debug, info, warn, error, fatal, panic")]
@@ -87,8 +90,8 @@ pub struct Config {
     pub plugins: Plugins,
     #[serde(skip_serializing)]
     proxy_plugins: Ignored,
-    #[serde(skip_serializing)]
-    stream_processors: Ignored,
+    #[serde(skip_serializing_if = "processors::Table::is_empty")]
+    stream_processors: processors::Table,
     #[serde(skip_serializing)]
     timeouts: Ignored,
 }
@@ -182,7 +185,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             cgroup: Cgroup::default(),
             proxy_plugins: None,
-            stream_processors: None,
+            stream_processors: processors::Table::new(),
             timeouts: None,
         }
     }
@@ -236,6 +239,7 @@ impl Config {
         }
         level(&self.debug.level)?;
         self.plugins.validate()?;
+        processors::validate(&self.stream_processors)?;
         trace::target(&self.plugins.otlp, &self.plugins.tracing, |_| None)?;
         Ok(self)
     }
@@ -286,7 +290,10 @@ impl Config {
             grpc: socket(&self.grpc),
             ttrpc: socket(&self.ttrpc),
             debug: matches!(self.debug.level.as_str(), "debug" | "trace"),
-            storage: self.plugins.storage(),
+            storage: StoragePolicy {
+                processors: processors::processors(&self.stream_processors),
+                ..self.plugins.storage()
+            },
             registry_hosts: self.plugins.registry_hosts(),
             tcp: self.tcp().unwrap_or_default(),
             metrics: self.metrics().unwrap_or_default(),
@@ -296,6 +303,7 @@ impl Config {
                 gid: self.debug.gid,
             }),
             adopt: None,
+            restart_interval: self.plugins.restart_interval(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::trace::{Otlp, Service};
 
 const SCHEDULER: &str = "io.containerd.gc.v1.scheduler";
+const RESTART: &str = "io.containerd.monitor.container.v1.restart";
 const METADATA: &str = "io.containerd.metadata.v1.bolt";
 const TRANSFER: &str = "io.containerd.transfer.v1.local";
 
@@ -22,6 +23,11 @@ pub struct Plugins {
     scheduler: Scheduler,
     #[serde(rename = "io.containerd.metadata.v1.bolt")]
     metadata: Metadata,
+    #[serde(
+        rename = "io.containerd.monitor.container.v1.restart",
+        alias = "io.containerd.internal.v1.restart"
+    )]
+    restart: Restart,
     #[serde(rename = "io.containerd.tracing.processor.v1.otlp")]
     pub otlp: Otlp,
     #[serde(rename = "io.containerd.internal.v1.tracing")]
@@ -87,7 +93,28 @@ impl Default for Metadata {
     }
 }
 
+/// How often the labels of containers are compared with their tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Restart {
+    interval: String,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Restart { interval: "10s".into() }
+    }
+}
+
 impl Plugins {
+    /// For what [`Plugins::validate`] has accepted.
+    pub fn restart_interval(&self) -> Duration {
+        match duration(&self.restart.interval) {
+            Some(interval) if !interval.is_zero() => interval,
+            _ => Duration::from_secs(10),
+        }
+    }
+
     pub fn validate(&self) -> Result<(), ConfigError> {
         let wrong = |key: &str, why: String| ConfigError::Plugin(SCHEDULER, format!("{key}: {why}"));
         let Scheduler { pause_threshold, schedule_delay, startup_delay, .. } = &self.scheduler;
@@ -98,6 +125,10 @@ impl Plugins {
             if duration(value).is_none() {
                 return Err(wrong(key, format!("{value:?} is no duration such as 100ms, 2s or 1m")));
             }
+        }
+        if duration(&self.restart.interval).is_none() {
+            let why = format!("interval: {:?} is no duration such as 10s", self.restart.interval);
+            return Err(ConfigError::Plugin(RESTART, why));
         }
         let hosts = &self.transfer.config_path;
         if !hosts.as_os_str().is_empty() && !hosts.is_absolute() {
@@ -129,6 +160,7 @@ impl Plugins {
                 delay: duration(&scheduler.schedule_delay).unwrap_or_default(),
             },
             isolated_content: self.metadata.content_sharing_policy == "isolated",
+            ..StoragePolicy::default()
         }
     }
 }

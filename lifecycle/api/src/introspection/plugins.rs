@@ -83,6 +83,9 @@ pub(super) fn list(root: &Path, policy: &StoragePolicy) -> Vec<Plugin> {
         ),
         plugin("io.containerd.ttrpc.v1", "events", &["io.containerd.event.v1"]),
     ];
+    let mut restart = plugin("io.containerd.monitor.container.v1", "restart", &[SERVICE]);
+    restart.capabilities.extend(["no", "always", "on-failure", "unless-stopped"].map(str::to_owned));
+    plugins.push(restart);
     for (_, service) in SERVICES {
         if let Some(service) = service {
             plugins.push(plugin(SERVICE, service, &["io.containerd.metadata.v1"]));

@@ -30,6 +30,7 @@ pub fn settings(at: &Path) -> Settings {
         metrics: None,
         debug_socket: None,
         adopt: None,
+        restart_interval: std::time::Duration::from_secs(10),
         registry_hosts: None,
     }
 }

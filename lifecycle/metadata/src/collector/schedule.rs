@@ -1,6 +1,6 @@
 //! When collections run: shortly after deletions, when something expires, and when somebody asks.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -97,11 +97,15 @@ struct Handle {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Hears how each collection went.
+type Observer = Box<dyn Fn(&Result<Stats, CollectError>) + Send + Sync>;
+
 struct Worker {
     metadata: Metadata,
     stores: Vec<Arc<dyn Reclaim>>,
     schedule: Schedule,
     on_removed: OnRemoved,
+    observer: OnceLock<Observer>,
     results: Mutex<Results>,
     finished: Condvar,
 }
@@ -129,6 +133,7 @@ impl Collector {
             stores,
             schedule,
             on_removed: Arc::new(on_removed),
+            observer: OnceLock::new(),
             results: Mutex::default(),
             finished: Condvar::new(),
         });
@@ -137,6 +142,11 @@ impl Collector {
             move || worker.run()
         })?;
         Ok(Collector(Arc::new(Handle { worker, thread: Some(thread) })))
+    }
+
+    /// Has every collection from now on told, on the collector's thread. Only the first observer is kept.
+    pub fn observe(&self, observer: impl Fn(&Result<Stats, CollectError>) + Send + Sync + 'static) {
+        let _ = self.0.worker.observer.set(Box::new(observer));
     }
 
     /// Runs a collection that begins after this call, and waits for it.
@@ -190,6 +200,9 @@ impl Worker {
                     tracing::error!(%error, "collecting garbage");
                     self.metadata.dirty.expires(SystemTime::now().checked_add(RETRY));
                 }
+            }
+            if let Some(observer) = self.observer.get() {
+                observer(&outcome);
             }
             spent += outcome.as_ref().map_or_else(|_| began.elapsed(), |stats| stats.paused);
             collections += 1;
