@@ -1,0 +1,164 @@
+//! The daemon dies under many containers, and shims are stuck.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use tonic::Code;
+use wharf_containerd::containerd::services::tasks::v1 as tasks;
+use wharf_containerd::containerd::v1::types::Status;
+use wharf_integration_tests::eventually;
+
+use crate::daemon::{Daemon, SOON, UNTIL_TERM, is_alive, signal, state, task, within};
+
+/// How many containers run; `WHARF_CONTAINERS` says another number (docs/lifecycled.md).
+fn count() -> usize {
+    std::env::var("WHARF_CONTAINERS").ok().and_then(|count| count.parse().ok()).unwrap_or(100)
+}
+
+/// Back in service, at the best of some restarts: the machine may be busy with other tests.
+const BACK: Duration = Duration::from_secs(1);
+const RESTARTS: u32 = 4;
+/// More of them if none of the first was fast enough.
+const PATIENCE: u32 = 12;
+
+/// The daemon's resident memory, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_hundred_containers_live_through_the_daemons_death_and_no_end_is_missed() {
+    let mut daemon = Daemon::start().await;
+    let ids: Vec<String> = (0..count()).map(|n| format!("c{n:04}")).collect();
+    let mut pids = Vec::new();
+    let begun = Instant::now();
+    for id in &ids {
+        pids.push(daemon.run(id, &UNTIL_TERM).await);
+    }
+    println!("{} containers started in {:?}", ids.len(), begun.elapsed());
+
+    let mut fastest = Duration::MAX;
+    for restart in 0..RESTARTS {
+        daemon.kill();
+        // some end while nobody listens, each time others
+        let ended: Vec<usize> = (0..ids.len()).filter(|n| *n as u32 % 16 == restart).collect();
+        for (turn, n) in ended.iter().enumerate() {
+            signal(pids[*n], if turn % 2 == 0 { Signal::TERM } else { Signal::KILL });
+        }
+        for n in &ended {
+            eventually("it ends", SOON, || (!is_alive(pids[*n])).then_some(()));
+        }
+        let back = daemon.start_again().await;
+        println!("back after {back:?}, {} KiB", resident(daemon.pid()));
+        fastest = fastest.min(back);
+        let listed = daemon.list().await;
+        assert_eq!(listed.len(), ids.len());
+        for (n, id) in ids.iter().enumerate() {
+            let (task, gone) = (task(&listed, id), n as u32 % 16 <= restart);
+            assert_eq!(task.pid, pids[n], "{id}");
+            assert_eq!(state(task), if gone { Status::Stopped } else { Status::Running }, "{id}");
+            assert_eq!(task.exited_at.is_some(), gone, "{id}");
+        }
+        for (turn, n) in ended.iter().enumerate() {
+            let wanted = if turn % 2 == 0 { 7 } else { 137 };
+            assert_eq!(task(&listed, &ids[*n]).exit_status, wanted, "{}", ids[*n]);
+        }
+    }
+    for _ in 0..PATIENCE {
+        if fastest < BACK {
+            break;
+        }
+        daemon.kill();
+        fastest = fastest.min(daemon.start_again().await);
+    }
+    assert!(fastest < BACK, "back in service after {fastest:?} at best");
+
+    // those that live can be worked with, and what ended is still there to be deleted
+    for (n, id) in ids.iter().enumerate() {
+        if n as u32 % 16 >= RESTARTS {
+            daemon.kill_task(id).await.expect("it lives");
+            assert_eq!(daemon.wait(id).await, 137);
+        }
+        let exit = daemon.delete(id).await.expect("it is deleted");
+        assert!(matches!(exit, 7 | 137), "{id}: {exit}");
+    }
+    daemon.assert_nothing_left();
+}
+
+/// Runs a container from its creation to its deletion.
+async fn whole_life(daemon: &Daemon, id: &str) {
+    daemon.run(id, &["true"]).await;
+    assert_eq!(daemon.wait(id).await, 0);
+    assert_eq!(daemon.delete(id).await.expect("it is deleted"), 0);
+}
+
+/// Less than anything waits that waits for a shim which does not answer.
+const BOUND: Duration = Duration::from_secs(2);
+
+/// How long something takes, at the best of some times.
+async fn best(mut what: impl AsyncFnMut(u32)) -> Duration {
+    let mut best = Duration::MAX;
+    for n in 0..4 {
+        let begun = Instant::now();
+        what(n).await;
+        best = best.min(begun.elapsed());
+    }
+    best
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_stopped_shim_delays_nothing_of_others_nor_the_start() {
+    let mut daemon = Daemon::start().await;
+    let stuck_pid = daemon.run("stuck", &UNTIL_TERM).await;
+    daemon.run("other", &UNTIL_TERM).await;
+    let usual = best(async |n| whole_life(&daemon, &format!("usual{n}")).await).await;
+    let shim = daemon.shim("stuck");
+    kill_process(shim, Signal::STOP).expect("stop the shim");
+
+    // more questions to it than it may have open, all unanswered
+    let questions: Vec<_> = (0..100)
+        .map(|_| {
+            let mut tasks = daemon.tasks();
+            let request = tasks::ListPidsRequest { container_id: "stuck".into() };
+            tokio::spawn(async move { tasks.list_pids(within(request)).await })
+        })
+        .collect();
+    let listing = best(async |_| drop(daemon.list().await)).await;
+    assert!(listing < Duration::from_millis(500), "listing took {listing:?}");
+    let meanwhile = best(async |n| whole_life(&daemon, &format!("meanwhile{n}")).await).await;
+    assert!(meanwhile < BOUND, "a container's life took {meanwhile:?}, {usual:?} before");
+    for question in questions {
+        let refused = question.await.expect("no panic").expect_err("it cannot answer");
+        assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused}");
+    }
+    assert_eq!(state(task(&daemon.list().await, "stuck")), Status::Unknown);
+
+    daemon.kill();
+    let back = daemon.start_again().await;
+    assert!(back < Duration::from_secs(3), "back after {back:?}");
+    let listed = daemon.list().await;
+    assert_eq!(state(task(&listed, "other")), Status::Running);
+    assert_eq!(state(task(&listed, "stuck")), Status::Unknown);
+    let after = best(async |n| whole_life(&daemon, &format!("after{n}")).await).await;
+    assert!(after < BOUND, "a container's life took {after:?}, {usual:?} before");
+
+    kill_process(shim, Signal::CONT).expect("continue the shim");
+    let answered = Instant::now();
+    loop {
+        let listed = daemon.list().await;
+        if state(task(&listed, "stuck")) == Status::Running {
+            assert_eq!(task(&listed, "stuck").pid, stuck_pid);
+            break;
+        }
+        assert!(answered.elapsed() < SOON, "it answers again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for id in ["stuck", "other"] {
+        daemon.kill_task(id).await.expect("it lives");
+        assert_eq!(daemon.wait(id).await, 137);
+        daemon.delete(id).await.expect("it is deleted");
+    }
+    daemon.assert_nothing_left();
+}
