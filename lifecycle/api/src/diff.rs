@@ -2,14 +2,14 @@
 
 mod compare;
 
-use lifecycle_snapshots::apply_layer;
+use lifecycle_snapshots::{LayerError, ProcessorError, apply_layer};
 use tonic::{Request, Response, Status};
 use wharf_containerd::containerd::services::diff::v1 as api;
 use wharf_containerd::containerd::types;
 use wharf_kinds::Kind;
 
 use crate::status::status;
-use crate::storage::{Storage, blocking, scope};
+use crate::storage::{Failure, Storage, blocking, scope};
 use crate::wire;
 
 /// What a layer is once it is unpacked, whatever it was called.
@@ -27,22 +27,31 @@ impl api::diff_server::Diff for DiffService {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
         let request = request.into_inner();
         let layer = wire::descriptor_from(wire::required(request.diff, "diff")?)?;
-        if !is_layer(&layer.media_type) {
-            let text = format!(
-                "no processor for media type {:?}, which is no layer of an image: not implemented",
-                layer.media_type
-            );
-            return Err(status(Kind::Unimplemented, text));
-        }
         let mounts = wire::mounts_from(request.mounts);
         let digest = layer.digest.clone();
-        let reader = blocking(move || storage.content.reader(&scope, &digest)).await?;
-        let algorithm = layer.digest.algorithm();
-        let sync = request.sync_fs;
-        let applied = blocking(move || apply_layer(reader.into_file(), &mounts, algorithm, sync)).await?;
+        let content = storage.content.clone();
+        let reader = blocking(move || content.reader(&scope, &digest)).await?;
+        let (algorithm, sync) = (layer.digest.algorithm(), request.sync_fs);
+        let (media_type, payloads) = (layer.media_type.clone(), request.payloads);
+        let apply = move || -> Result<_, ApplyFailure> {
+            let payload = |id: &str| payloads.get(id).map(prost::Message::encode_to_vec);
+            let (found, mut stream) = storage.processors.open(&media_type, reader.into_file(), payload)?;
+            if !is_layer(&found) {
+                return Err(ApplyFailure::MediaType(found));
+            }
+            let is_changed = stream.is_changed();
+            let applied = apply_layer(&mut stream, &mounts, algorithm, sync);
+            // a program that failed says more than the archive that it broke off
+            stream.finish()?;
+            Ok((applied?, is_changed))
+        };
+        let (applied, is_changed) = blocking(apply).await?;
         let (digest, size) = &applied.compressed;
         let digest = digest.as_ref().map_or("", |digest| digest.as_str());
-        if digest != layer.digest.as_str() || (layer.size > 0 && wire::signed(*size) != layer.size) {
+        let is_whole =
+            digest == layer.digest.as_str() && (layer.size <= 0 || wire::signed(*size) == layer.size);
+        // of what a processor was given nothing is known here
+        if !is_whole && !is_changed {
             // it was verified when it came: the disk has changed it since
             let text = format!("blob {} is damaged: it has digest {digest} and {size} bytes", layer.digest);
             return Err(status(Kind::DataLoss, text));
@@ -64,6 +73,27 @@ impl api::diff_server::Diff for DiffService {
         let request = request.into_inner();
         let diff = blocking(move || compare::compare(&storage, &scope, request)).await?;
         Ok(Response::new(api::DiffResponse { diff: Some(diff) }))
+    }
+}
+
+/// Why a blob was not applied.
+#[derive(Debug, thiserror::Error)]
+enum ApplyFailure {
+    #[error("failed to get stream processor for {0}: no processor for media-type: not implemented")]
+    MediaType(String),
+    #[error(transparent)]
+    Processor(#[from] ProcessorError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+}
+
+impl Failure for ApplyFailure {
+    fn kind_of(&self) -> Kind {
+        match self {
+            ApplyFailure::MediaType(_) => Kind::Unimplemented,
+            ApplyFailure::Processor(e) => e.kind(),
+            ApplyFailure::Layer(e) => e.kind(),
+        }
     }
 }
 
