@@ -18,7 +18,7 @@ use crate::plan::mounts::MountOp;
 use crate::plan::process::ProcessPlan;
 use crate::process::limits;
 use crate::process::program::{Program, close_on_exec, pass_on};
-use crate::rootfs::procfs::Proc;
+use crate::rootfs::procfs::{Descriptors, Proc};
 use crate::rootfs::resolve::{Root, Target};
 use crate::rootfs::{devices, mask, mount, pivot};
 use crate::rootless;
@@ -97,14 +97,17 @@ fn named<T, E: Into<InitError>>(name: &str, result: Result<T, E>) -> Result<T, I
 pub fn run(mut init: Init<'_>, mut channel: Channel) -> ! {
     let error = match prepare(&mut init, &mut channel) {
         Err(e) => e,
-        Ok((program, root, proc)) => finish(init, &mut channel, program, root, proc),
+        Ok((program, root, own)) => finish(init, &mut channel, program, root, own),
     };
     // the runtime may be gone by now; then there is nobody to tell
     let _ = channel.fail(&error.0);
     wharf_sys::fork::exit_now(255)
 }
 
-fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root, Option<Proc>), InitError> {
+fn prepare(
+    init: &mut Init<'_>,
+    channel: &mut Channel,
+) -> Result<(Program, Root, Option<Descriptors>), InitError> {
     let plan = init.plan;
     if init.observable {
         named("making init dumpable", rootless::open())?;
@@ -140,10 +143,17 @@ fn prepare(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Program, Root,
         named("setting the loopback interface up", wharf_sys::netif::loopback_up())?;
     }
     rustix::process::umask(Mode::empty());
-    let root = if plan.namespaces.builds_rootfs() { build_root(init, channel)? } else { open_root()? };
-    let proc = settings(init)?;
+    let (root, procfs) = match plan.namespaces.builds_rootfs() {
+        true => build_root(init, channel)?,
+        false => (open_root()?, None),
+    };
+    settings(init)?;
+    let own = match &init.fifo {
+        Some(_) => Some(named("opening the descriptors of init", Descriptors::open(procfs.as_ref()))?),
+        None => None,
+    };
     let program = become_process(init, &root, channel)?;
-    Ok((program, root, proc))
+    Ok((program, root, own))
 }
 
 fn open_root() -> Result<Root, InitError> {
@@ -151,8 +161,8 @@ fn open_root() -> Result<Root, InitError> {
     Ok(Root::new(named("opening the root", rustix::fs::open("/", flags, Mode::empty()))?))
 }
 
-/// Mounts, pivots, makes devices and console, masks.
-fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitError> {
+/// Mounts, pivots, makes devices and console, masks. Returns the root and, if one was mounted, its procfs.
+fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Root, Option<Root>), InitError> {
     let plan = init.plan;
     let mut sources = init.sources.take().ok_or_else(|| InitError("no mounts were opened".into()))?;
     let rootfs = &sources.rootfs.fd;
@@ -195,7 +205,7 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<Root, InitEr
     let proc = named("opening /proc", mask::procfs(&root, has_procfs))?;
     named("making paths read-only", mask::read_only(&root, proc.as_ref(), &plan.readonly))?;
     named("masking paths", mask::mask(&root, proc.as_ref(), &plan.masked))?;
-    Ok(root)
+    Ok((root, proc.filter(|_| has_procfs)))
 }
 
 fn binds_dev(plan: &ContainerPlan) -> bool {
@@ -233,7 +243,7 @@ pub fn terminal(
 }
 
 /// Names, kernel settings and labels of the namespaces.
-fn settings(init: &Init<'_>) -> Result<Option<Proc>, InitError> {
+fn settings(init: &Init<'_>) -> Result<(), InitError> {
     let plan = init.plan;
     if let Some(name) = &plan.hostname {
         named("sethostname", rustix::system::sethostname(name.as_bytes()))?;
@@ -241,18 +251,16 @@ fn settings(init: &Init<'_>) -> Result<Option<Proc>, InitError> {
     if let Some(name) = &plan.domainname {
         named("setdomainname", rustix::system::setdomainname(name.as_bytes()))?;
     }
-    let needed = !plan.sysctl.is_empty()
-        || init.fifo.is_some()
-        || plan.process.apparmor.is_some()
-        || plan.process.selinux.is_some();
-    let proc = if needed { Some(named("opening a private procfs", Proc::new())?) } else { None };
-    if let Some(proc) = &proc {
+    let needed =
+        !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some();
+    if needed {
+        let proc = named("opening a private procfs", Proc::new())?;
         for (path, value) in &plan.sysctl {
             named(&format!("sysctl {path}"), proc.write(&format!("sys/{path}"), value.as_bytes()))?;
         }
-        labels(&plan.process, proc)?;
+        labels(&plan.process, &proc)?;
     }
-    Ok(proc)
+    Ok(())
 }
 
 fn become_process(init: &mut Init<'_>, root: &Root, channel: &mut Channel) -> Result<Program, InitError> {
@@ -276,9 +284,9 @@ fn finish(
     channel: &mut Channel,
     program: Program,
     _root: Root,
-    proc: Option<Proc>,
+    own: Option<Descriptors>,
 ) -> InitError {
-    match last_steps(&init, channel, &program, proc) {
+    match last_steps(&init, channel, &program, own) {
         Err(e) => e,
         Ok(()) => {
             let error = program.exec();
@@ -295,7 +303,7 @@ fn last_steps(
     init: &Init<'_>,
     channel: &mut Channel,
     program: &Program,
-    proc: Option<Proc>,
+    own: Option<Descriptors>,
 ) -> Result<(), InitError> {
     if init.fifo.is_some() {
         // before `create` can return
@@ -303,8 +311,8 @@ fn last_steps(
     }
     channel.send(Step::Ready, None)?;
     channel.expect(Step::Go)?;
-    if let (Some(fifo), Some(proc)) = (&init.fifo, &proc) {
-        wait_for_start(fifo, proc)?;
+    if let (Some(fifo), Some(own)) = (&init.fifo, &own) {
+        wait_for_start(fifo, own)?;
     }
     let kept = init.preserve_fds + init.listen_fds;
     let mut filter = init.seccomp.as_ref();
@@ -330,8 +338,8 @@ fn last_steps(
 const ENDING: [i32; 4] = [1, 2, 3, 15];
 
 /// Blocks in opening the fifo until `start` opens its other end.
-fn wait_for_start(fifo: &OwnedFd, proc: &Proc) -> Result<(), InitError> {
-    let file = named("opening the exec fifo", proc.reopen(fifo, OFlags::WRONLY))?;
+fn wait_for_start(fifo: &OwnedFd, own: &Descriptors) -> Result<(), InitError> {
+    let file = named("opening the exec fifo", own.reopen(fifo, OFlags::WRONLY))?;
     named("writing to the exec fifo", rustix::io::write(&file, b"0"))?;
     Ok(())
 }
