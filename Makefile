@@ -54,9 +54,9 @@ check:
 
 ## make bench    paired with the originals; writes docs/benchmarks.md
 bench: setup-test build
-	cargo build --locked --release -p wharf-integration-tests --example transfer
+	cargo build --locked --release -p wharf-integration-tests --example transfer --example tasks
 	@mkdir -p $(BIN)/../examples
-	@packaging/replace target/release/examples/transfer $(BIN)/../examples/transfer
+	@for e in transfer tasks; do packaging/replace target/release/examples/$$e $(BIN)/../examples/$$e; done
 	integration-tests/bench/run
 
 ## make test-vm  the runtime's root tests on pure cgroup v2 and under systemd, in small virtual machines

@@ -2,7 +2,7 @@
 # How to measure: sourced by run. Results of a measurement are kept in $work/NAME.tsv, one column a command.
 
 bin=$WHARF_BIN_DIR
-rounds=${BENCH_ROUNDS:-20}
+rounds=${BENCH_ROUNDS:-40}
 work=$(mktemp -d /tmp/whb.XXXXXX)
 pids=()
 

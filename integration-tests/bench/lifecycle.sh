@@ -24,7 +24,7 @@ lifecycle_content() { :; }
 
 # lifecycle_tasks: rows on tasks and shims; the variables are those of lifecycle
 lifecycle_tasks() {
-    local callers=$work/callers
+    local callers=$work/callers client=$bin/../examples/tasks ours theirs
     # each caller has its containers one after another: what is measured is how they get in each other's way
     cat >"$callers" <<'SCRIPT'
 #!/bin/bash
@@ -42,5 +42,36 @@ SCRIPT
     paired_with callers 15 "" \
         "$callers w $wharf run --rm --null-io --runtime io.containerd.wharf.v2 --rootfs $rootfs" \
         "$callers c $peer run --rm --null-io --rootfs $rootfs"
-    echo "| 32 × create, start, wait, delete, by eight callers of \`ctr run --rm\` | $(row callers 1 2) |"
+    echo "| 32 × create, start, wait, delete, by eight callers of \`ctr run --rm\` (15 rounds) | $(row callers 1 2) |"
+
+    mkdir -p "$work/spec"
+    (cd "$work/spec" && runc spec)
+    jq --arg rootfs "$rootfs" '.process.terminal = false | .process.args = ["/bin/true"] | .root.path = $rootfs
+        | .linux.cgroupsPath = "/wharf-bench/{}"' "$work/spec/config.json" >"$work/task.json"
+    jq '.process.args = ["/bin/busybox", "sleep", "10000"]' "$work/task.json" >"$work/idle.json"
+    cp /bin/busybox "$rootfs/bin/busybox"
+    ours=("$client" "$lifecycle_socket" wharf-tasks) theirs=("$client" "$containerd_socket" wharf-tasks)
+    paired lives "${ours[*]} io.containerd.wharf.v2 $work/task.json 8 40" "${theirs[*]} io.containerd.runc.v2 $work/task.json 8 40"
+    echo "| 40 × the same, by eight callers of one client that is connected already | $(row lives 1 2) |"
+
+    "${ours[@]}" io.containerd.wharf.v2 "$work/idle.json" keep 40
+    "${theirs[@]}" io.containerd.runc.v2 "$work/idle.json" keep 40
+    shims_row containerd-shim-wharf-v2 containerd-shim-runc-v2
+    "${theirs[@]}" remove
+    "${ours[@]}" remove
+    "${ours[@]}" io.containerd.wharf.v2 "$work/idle.json" keep 500
+    echo "| memory of the daemon with 500 containers (RSS / PSS) | $(memory "$lifecycled" | awk '{printf "%.1f / %.1f MB", $1/1024, $2/1024}') | | |"
+    "${ours[@]}" remove
+}
+
+# shims_row OURS THEIRS: means of resident memory over all shims of the namespace of lifecycle_tasks
+shims_row() {
+    local name pid cells=() r p
+    for name in "$1" "$2"; do
+        cells+=("$(for pid in $(pgrep -f "^[^ ]*$name .*wharf-tasks"); do memory "$pid"; done |
+            awk '{r += $1; p += $2} END {printf "%.2f %.2f %d", r/NR/1024, p/NR/1024, NR}')")
+    done
+    awk -v a="${cells[0]}" -v b="${cells[1]}" 'BEGIN { split(a, x, " "); split(b, y, " ")
+        printf "| memory of a shim among %d (RSS / PSS, means) | %.2f / %.2f MB | %.2f / %.2f MB | %.2f / %.2f |\n",
+            x[3], x[1], x[2], y[1], y[2], x[1]/y[1], x[2]/y[2] }'
 }
