@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use lifecycle_images::{
-    Descriptor, Export, Held, Images, ImagesError, Named, Progress, Selection, Unpack, Update,
+    Descriptor, Ending, Export, Held, Images, ImagesError, Named, Progress, Selection, Unpack, Update,
 };
 use lifecycle_metadata::{Image, Scope};
 use lifecycle_snapshots::{NATIVE, OVERLAYFS};
@@ -113,12 +113,17 @@ impl TransferService {
         let selection = selection(&self.storage, &to)?;
         let (repository, target) = self.registries.open(&from, &self.streams, &scope.namespace).await?;
         progress.say(format!("Resolving from {shown}"));
-        let held = self.images.hold(scope).await.map_err(refused)?;
+        let held = self.images.hold_for(scope, &from.reference).await.map_err(refused)?;
         progress.say(format!("Pulling from {shown}"));
+        // the client may go away, and come again
+        held.ends(Ending::Interrupted);
         let pulled =
-            self.images.pull(held.scope(), &repository, &target, &from.reference, &selection, progress);
-        let root = pulled.await.map_err(refused)?;
+            self.images.pull(held.scope(), &repository, &target, &from.reference, &selection, progress).await;
+        let is_passing = matches!(&pulled, Err(error) if error.kind() == Kind::Unavailable);
+        held.ends(if is_passing { Ending::Interrupted } else { Ending::Over });
+        let root = pulled.map_err(refused)?;
         self.save(&held, &to, &root, progress).await?;
+        held.ends(Ending::Complete);
         progress.say(format!("Completed pull from {shown}"));
         Ok(())
     }

@@ -44,7 +44,13 @@ impl Images {
     /// The scope with a lease for the length of an operation.
     pub async fn hold(&self, scope: &Scope) -> Result<Held, ImagesError> {
         let (metadata, scope) = (self.0.metadata.clone(), scope.clone());
-        blocking(move || Ok(Held::new(&metadata, &scope)?)).await
+        blocking(move || Ok(Held::new(&metadata, &scope, None)?)).await
+    }
+
+    /// The same for the pull of a reference.
+    pub async fn hold_for(&self, scope: &Scope, reference: &str) -> Result<Held, ImagesError> {
+        let (metadata, scope, reference) = (self.0.metadata.clone(), scope.clone(), reference.to_owned());
+        blocking(move || Ok(Held::new(&metadata, &scope, Some(&reference))?)).await
     }
 }
 

@@ -26,7 +26,7 @@ pub use error::ImagesError;
 pub use export::{Export, Named};
 pub use images::Images;
 pub use import::Imported;
-pub use lease::Held;
+pub use lease::{Ending, Held};
 pub use progress::{Progress, Update};
 pub use tree::{Selection, Unpack};
 pub use wharf_registry::Descriptor;
