@@ -1,5 +1,6 @@
 //! The command line: containerd's flags.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,12 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run a program as a hook of the OCI runtime, with facts of the container in its arguments
+    OciHook {
+        /// The program and its arguments; {{id}}, {{pid}}, {{bundle}}, {{rootfs}}, {{status}} and {{annotation "key"}} are filled in
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]

@@ -3,9 +3,11 @@
 mod config;
 mod file;
 mod flags;
+mod hook;
 mod log;
 mod notify;
 mod plugins;
+mod processors;
 mod reload;
 mod trace;
 
@@ -46,8 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<()> {
-    if let Some(Command::Config(command)) = flags.command {
-        return show(command, flags);
+    match &flags.command {
+        Some(Command::Config(command)) => return show(*command, flags),
+        Some(Command::OciHook { command }) => return Err(hook::run(command).into()),
+        None => {}
     }
     let config = flags.config()?;
     wharf_failpoints::arm()?;

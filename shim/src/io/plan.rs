@@ -61,6 +61,12 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// [`Plan::parse`] for a process with a terminal or without. A terminal has one output: what is named as the second is
+    /// not looked at, as in containerd's shim, whose clients name a FIFO that nobody made.
+    pub fn of_process(terminal: bool, stdin: &str, stdout: &str, stderr: &str) -> Result<Plan, PlanError> {
+        Plan::parse(stdin, stdout, if terminal { "" } else { stderr })
+    }
+
     /// Reads the three fields of a request.
     ///
     /// # Errors
@@ -143,6 +149,8 @@ mod tests {
     fn each_form_is_told_by_stdout() {
         let path = |p: &str| Some(PathBuf::from(p));
         assert_eq!(Plan::parse("", "", ""), Ok(Plan::Null));
+        let one = Ok(Plan::Fifo { stdin: None, stdout: path("/o"), stderr: None });
+        assert_eq!(Plan::of_process(true, "", "/o", "/nobody/made/it"), one);
         assert_eq!(
             Plan::parse("/i", "/o", ""),
             Ok(Plan::Fifo { stdin: path("/i"), stdout: path("/o"), stderr: None })

@@ -353,7 +353,7 @@ fn understand(request: CreateTaskRequest) -> Result<Order, TaskError> {
         return Err(invalid(format!("checkpoint {:?} is not an absolute path", request.checkpoint)));
     }
     let options = Options::from_any(request.options.as_ref()).map_err(invalid)?;
-    let streams = Plan::parse(&request.stdin, &request.stdout, &request.stderr);
+    let streams = Plan::of_process(request.terminal, &request.stdin, &request.stdout, &request.stderr);
     let streams = streams.map_err(|e| invalid(e.to_string()))?;
     let mounts = mounts::plan(&request.rootfs).map_err(|e| invalid(e.to_string()))?;
     let own_pids = SpecFacts::read(&bundle).map(|facts| facts.own_pids).unwrap_or_else(|e| {

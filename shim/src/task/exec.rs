@@ -25,7 +25,7 @@ impl Shim {
         }
         let process = with_terminal(request.spec.as_ref().map_or(&[], |s| &s.value), request.terminal)
             .map_err(|e| invalid(format!("exec process: {e}")))?;
-        let plan = Plan::parse(&request.stdin, &request.stdout, &request.stderr);
+        let plan = Plan::of_process(request.terminal, &request.stdin, &request.stdout, &request.stderr);
         let plan = plan.map_err(|e| invalid(e.to_string()))?;
         match container.init.state() {
             State::Created(_) | State::Starting(..) | State::Running(_) => {}
