@@ -112,8 +112,8 @@ impl Daemon {
     }
 
     /// The spec of a container that runs `args`.
-    fn spec(&self, id: &str, args: &[&str]) -> Any {
-        let spec = serde_json::json!({
+    pub fn spec(&self, id: &str, args: &[&str]) -> serde_json::Value {
+        serde_json::json!({
             "ociVersion": "1.0.2",
             "process": {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}},
             "root": {"path": "rootfs"},
@@ -125,16 +125,20 @@ impl Daemon {
                 "cgroupsPath": format!("/{}/{id}", self.cgroup),
                 "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}],
             },
-        });
-        Any { type_url: SPEC.into(), value: spec.to_string().into_bytes() }
+        })
     }
 
     /// Makes a container's record, in a sandbox unless that is empty.
     pub async fn record(&self, id: &str, args: &[&str], sandbox: &str) {
+        self.record_as(id, &self.spec(id, args), sandbox, None).await;
+    }
+
+    /// The same with a spec and runtime options of the test's own.
+    pub async fn record_as(&self, id: &str, spec: &serde_json::Value, sandbox: &str, options: Option<Any>) {
         let container = containers::Container {
             id: id.into(),
-            runtime: Some(containers::container::Runtime { name: RUNTIME.into(), options: None }),
-            spec: Some(self.spec(id, args)),
+            runtime: Some(containers::container::Runtime { name: RUNTIME.into(), options }),
+            spec: Some(Any { type_url: SPEC.into(), value: spec.to_string().into_bytes() }),
             sandbox: sandbox.into(),
             ..containers::Container::default()
         };

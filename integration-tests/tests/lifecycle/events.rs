@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prost::Message;
 use tokio::time::timeout;
-use wharf_containerd::containerd::events::{TaskCreate, TaskDelete, TaskExit, TaskStart};
+use wharf_containerd::containerd::events::{TaskCreate, TaskDelete, TaskExit, TaskOom, TaskStart};
 use wharf_containerd::containerd::services::events::v1::SubscribeRequest;
 use wharf_containerd::containerd::services::events::v1::events_client::EventsClient;
 use wharf_containerd::containerd::types::Envelope;
@@ -59,5 +59,23 @@ async fn root_events_of_many_short_tasks_come_once_each_and_in_order() {
     for (id, topics) in of {
         assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"], "{id}");
     }
+    daemon.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_container_that_ran_out_of_memory_is_told_of() {
+    let daemon = Daemon::start().await;
+    let filters = vec![r#"topic=="/tasks/oom""#.to_owned()];
+    let mut client = EventsClient::new(daemon.channel());
+    let mut heard = client.subscribe(within(SubscribeRequest { filters })).await.expect("heard").into_inner();
+    let mut spec = daemon.spec("greedy", &["sh", "-c", "x=0123456789abcdef; while :; do x=$x$x; done"]);
+    spec["linux"]["resources"] = serde_json::json!({"memory": {"limit": 16 << 20}});
+    daemon.record_as("greedy", &spec, "", None).await;
+    daemon.launch("greedy").await.expect("it runs");
+    let told = timeout(SOON, heard.message()).await.expect("in time").expect("a stream").expect("an event");
+    let told = TaskOom::decode(told.event.expect("an event").value.as_slice()).expect("as its topic says");
+    assert_eq!(told.container_id, "greedy");
+    assert_eq!(daemon.wait("greedy").await, 137);
+    assert_eq!(daemon.delete("greedy").await.expect("it is deleted"), 137);
     daemon.assert_nothing_left();
 }

@@ -5,3 +5,4 @@ mod daemon;
 mod events;
 mod restart;
 mod sandboxes;
+mod swaps;

@@ -214,3 +214,6 @@ fn metrics_v2(s: &Stats) -> v2::Metrics {
         ..v2::Metrics::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
