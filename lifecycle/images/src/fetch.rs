@@ -19,8 +19,8 @@ use crate::labels::source_key;
 use crate::progress::{Pace, Progress, Subject};
 use crate::tee::{Piece, Tee};
 
-/// Pieces on the way from the network to the disk; each is what one read of the socket gave.
-const PIECES: usize = 64;
+/// Pieces on the way from the network to the disk; each is what one read of the socket gave, up to some 400 KiB.
+const PIECES: usize = 8;
 
 /// The ingest hashes the blob as it comes and verifies it.
 const ARCHIVE_ONLY: Hashing = Hashing { algorithm: Algorithm::Sha256, compressed: false };
