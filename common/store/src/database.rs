@@ -50,8 +50,8 @@ pub enum StoreError {
     Engine { act: &'static str, source: Box<redb::Error> },
     #[error("record {key:?} of table {table:?} is damaged: {source}")]
     Record { table: &'static str, key: String, source: serde_json::Error },
-    #[error("flush the database: {0}")]
-    Flush(String),
+    #[error("flush the database: {1}")]
+    Flush(Kind, String),
 }
 
 impl StoreError {
@@ -69,7 +69,8 @@ impl StoreError {
             },
             StoreError::Record { .. } => Kind::DataLoss,
             StoreError::Closed => Kind::Unavailable,
-            StoreError::Open { .. } | StoreError::Flush(_) => Kind::Internal,
+            StoreError::Flush(kind, _) => *kind,
+            StoreError::Open { .. } => Kind::Internal,
         }
     }
 
@@ -224,7 +225,7 @@ impl Database {
             if last {
                 self.flush_pending(redb);
             }
-            return Err(StoreError::Flush(error.to_string()).into());
+            return Err(StoreError::Flush(Kind::of_io(&error), error.to_string()).into());
         }
         // the number is taken while this writer still keeps the others out
         let ticket = self.0.group.ticket();
@@ -233,7 +234,7 @@ impl Database {
             (Ok(()), true) => self.0.group.flushed(ticket, Ok(())),
             (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending(redb)).map_err(E::from)?,
             (Err(error), _) => {
-                self.0.group.flushed(ticket, Err(error.to_string()));
+                self.0.group.flushed(ticket, Err(&error));
                 return Err(error.into());
             }
         }
@@ -249,7 +250,7 @@ impl Database {
             tx.set_durability(Durability::Immediate).map_err(StoreError::engine("write"))?;
             tx.commit().map_err(StoreError::engine("commit to"))
         };
-        self.0.group.flushed(newest, flush().map_err(|e| e.to_string()));
+        self.0.group.flushed(newest, flush().as_ref().map(|()| ()));
     }
 }
 

@@ -173,6 +173,9 @@ impl Mounts {
         let inner = &*self.0;
         // directories first: one made after this look is not judged, and its record was made before it
         let present = inner.numbers()?;
+        if present.is_empty() {
+            return Ok(0);
+        }
         let recorded = inner.metadata.activations().in_use()?;
         let (mut removed, mut failed) = (0, None);
         for id in present.into_iter().filter(|id| !recorded.contains(id)) {

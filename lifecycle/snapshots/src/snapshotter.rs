@@ -284,6 +284,9 @@ impl Snapshotter {
         let (mut removed, mut failed) = inner.backend.finish_removals()?;
         // directories first: one made after this look is not judged
         let present = inner.backend.ids()?;
+        if present.is_empty() {
+            return failed.map_or(Ok(removed), Err);
+        }
         let reserved = inner.reserved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (recorded, _) = inner.metadata.snapshots().in_use(inner.name)?;
         for id in present {

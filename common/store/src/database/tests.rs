@@ -35,7 +35,7 @@ fn a_failed_change_leaves_nothing() {
     let db = open(&dir);
     let outcome: Result<(), StoreError> = db.write(|tx| {
         PEOPLE.put(tx, &["a", "b"], &"c".into())?;
-        Err(StoreError::Flush("no".into()))
+        Err(StoreError::Flush(Kind::Internal, "no".into()))
     });
     assert!(outcome.is_err());
     assert!(!PEOPLE.any(&db.view().unwrap(), &[]).unwrap());
@@ -54,7 +54,11 @@ fn everything_written_is_there_after_reopening() {
                     let key = format!("{i:03}");
                     let written = db.write(|tx| {
                         PEOPLE.put(tx, &[&thread.to_string(), &key], &key)?;
-                        if i % 10 == 9 { Err(StoreError::Flush("refused".into())) } else { Ok(()) }
+                        if i % 10 == 9 {
+                            Err(StoreError::Flush(Kind::Internal, "refused".into()))
+                        } else {
+                            Ok(())
+                        }
                     });
                     assert_eq!(written.is_ok(), i % 10 != 9);
                 }
