@@ -39,10 +39,10 @@ done
 for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 SCRIPT
     chmod +x "$callers"
-    paired_with callers 15 "" \
+    paired_with callers "$few" "" \
         "$callers w $wharf run --rm --null-io --runtime io.containerd.wharf.v2 --rootfs $rootfs" \
         "$callers c $peer run --rm --null-io --rootfs $rootfs"
-    echo "| 32 × create, start, wait, delete, by eight callers of \`ctr run --rm\` (15 rounds) | $(row callers 1 2) |"
+    echo "| 32 × create, start, wait, delete, by eight callers of \`ctr run --rm\` ($few rounds) | $(row callers 1 2) |"
 
     mkdir -p "$work/spec"
     (cd "$work/spec" && runc spec)
