@@ -57,6 +57,7 @@ mod x86_64 {
 
     const AT_FDCWD: usize = -100_isize as usize;
     const AT_EMPTY_PATH: usize = 0x1000;
+    const O_PATH_CLOEXEC: usize = 0o10_000_000 | 0o2_000_000;
     const OPEN_TREE_CLONE_CLOEXEC: usize = 1 | 0o2_000_000;
     const ST_RDONLY: u64 = 1;
     /// Place of `f_flags` in `struct statfs`, in words.
@@ -110,30 +111,34 @@ mod x86_64 {
         let exe = c"/proc/self/exe".as_ptr() as usize;
         // SAFETY: each pointer is to a live object of the layout that its call takes; `statfs` is 120 bytes.
         unsafe {
+            let file = call(libc::SYS_openat, [AT_FDCWD, exe, O_PATH_CLOEXEC, 0, 0]);
+            if file < 0 {
+                return;
+            }
+            let file = file as usize;
+            let mut statfs = MaybeUninit::<[u64; 16]>::uninit();
+            let known = call(libc::SYS_fstatfs, [file, statfs.as_mut_ptr() as usize, 0, 0, 0]) == 0;
+            call(libc::SYS_close, [file, 0, 0, 0, 0]);
+            let flags = statfs.as_ptr().cast::<u64>().wrapping_add(F_FLAGS);
+            // read-only: this is the copy already, or never needed one
+            if !known || read_volatile(flags) & ST_RDONLY != 0 {
+                return;
+            }
             let tree = call(libc::SYS_open_tree, [AT_FDCWD, exe, OPEN_TREE_CLONE_CLOEXEC, 0, 0]);
             if tree < 0 {
                 return;
             }
             let tree = tree as usize;
-            let mut statfs = MaybeUninit::<[u64; 16]>::uninit();
-            let known = call(libc::SYS_fstatfs, [tree, statfs.as_mut_ptr() as usize, 0, 0, 0]) == 0;
-            let flags = statfs.as_ptr().cast::<u64>().wrapping_add(F_FLAGS);
-            // read-only: this is the copy already, or never needed one
-            if known && read_volatile(flags) & ST_RDONLY == 0 {
-                let change = MountAttr {
-                    set: crate::mount::attr::RDONLY | crate::mount::attr::NODEV,
-                    clear: 0,
-                    propagation: 0,
-                    userns: 0,
-                };
-                let change_at = &raw const change as usize;
-                let arguments = [tree, empty, AT_EMPTY_PATH, change_at, size_of::<MountAttr>()];
-                if call(libc::SYS_mount_setattr, arguments) == 0 {
-                    call(
-                        libc::SYS_execveat,
-                        [tree, empty, argv as usize, environment as usize, AT_EMPTY_PATH],
-                    );
-                }
+            let change = MountAttr {
+                set: crate::mount::attr::RDONLY | crate::mount::attr::NODEV,
+                clear: 0,
+                propagation: 0,
+                userns: 0,
+            };
+            let change_at = &raw const change as usize;
+            let arguments = [tree, empty, AT_EMPTY_PATH, change_at, size_of::<MountAttr>()];
+            if call(libc::SYS_mount_setattr, arguments) == 0 {
+                call(libc::SYS_execveat, [tree, empty, argv as usize, environment as usize, AT_EMPTY_PATH]);
             }
             call(libc::SYS_close, [tree, 0, 0, 0, 0]);
         }
