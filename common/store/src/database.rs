@@ -250,7 +250,7 @@ impl Database {
             tx.set_durability(Durability::Immediate).map_err(StoreError::engine("write"))?;
             tx.commit().map_err(StoreError::engine("commit to"))
         };
-        self.0.group.flushed(newest, flush().as_ref().map(|()| ()));
+        self.0.group.flushed(newest, flush().as_ref().copied());
     }
 }
 

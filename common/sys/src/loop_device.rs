@@ -119,7 +119,8 @@ pub fn attach(backing: &File, attach: Attach) -> io::Result<(File, u32)> {
     let mut last = io::Error::from_raw_os_error(libc::EBUSY);
     for _ in 0..ATTEMPTS {
         let number = free_number(&control)?;
-        let device = File::options().read(true).write(!attach.read_only).open(format!("/dev/loop{number}"))?;
+        let device =
+            File::options().read(true).write(!attach.read_only).open(format!("/dev/loop{number}"))?;
         match configure(&device, backing, attach) {
             Ok(()) => return Ok((device, number)),
             Err(e) if e.raw_os_error() == Some(libc::EBUSY) => last = e,
