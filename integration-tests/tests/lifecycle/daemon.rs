@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use wharf_containerd::containerd::services::containers::v1 as containers;
 use wharf_containerd::containerd::services::tasks::v1 as tasks;
 use wharf_containerd::containerd::services::tasks::v1::tasks_client::TasksClient;
-use wharf_containerd::containerd::types::Mount;
+use wharf_containerd::containerd::types::{Descriptor, Mount};
 use wharf_containerd::containerd::v1::types::{Process, Status as State};
 use wharf_integration_tests::leaks::{cgroups_named, mounts_below, processes_of};
 use wharf_integration_tests::{eventually, program};
@@ -148,6 +148,11 @@ impl Daemon {
 
     /// Creates and starts the task of a recorded container; its pid.
     pub async fn launch(&self, id: &str) -> Result<u32, Status> {
+        self.launch_from(id, None).await
+    }
+
+    /// The same from a checkpoint, if one is given.
+    pub async fn launch_from(&self, id: &str, checkpoint: Option<Descriptor>) -> Result<u32, Status> {
         let rootfs = Mount {
             r#type: "bind".into(),
             source: self.path("rootfs").display().to_string(),
@@ -157,6 +162,7 @@ impl Daemon {
         let create = tasks::CreateTaskRequest {
             container_id: id.into(),
             rootfs: vec![rootfs],
+            checkpoint,
             ..tasks::CreateTaskRequest::default()
         };
         self.tasks().create(within(create)).await?;
