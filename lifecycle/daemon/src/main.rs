@@ -41,10 +41,22 @@ fn main() -> ExitCode {
     match run(&Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wharf-lifecycled: {error:#}");
+            eprintln!("wharf-lifecycled: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each once: most errors say their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -186,4 +198,18 @@ fn join_cgroup(path: &str) -> anyhow::Result<()> {
     let plan = Plan::new(&hierarchies, Driver::Cgroupfs, Some(&absolute), "").with_context(failed)?;
     let cgroup = Cgroup::create(&hierarchies, &plan).with_context(failed)?;
     cgroup.add(std::process::id() as i32).with_context(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        let text = missing.to_string();
+        let read = config::ConfigError::Read { path: "/c".into(), source: missing };
+        let error = anyhow::Error::from(read).context("start");
+        assert_eq!(told(&error), format!("start: read configuration /c: {text}"));
+    }
 }
