@@ -251,8 +251,7 @@ fn settings(init: &Init<'_>) -> Result<(), InitError> {
     if let Some(name) = &plan.domainname {
         named("setdomainname", rustix::system::setdomainname(name.as_bytes()))?;
     }
-    let needed =
-        !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some();
+    let needed = !plan.sysctl.is_empty() || plan.process.apparmor.is_some() || plan.process.selinux.is_some();
     if needed {
         let proc = named("opening a private procfs", Proc::new())?;
         for (path, value) in &plan.sysctl {

@@ -68,7 +68,8 @@ impl Descriptors {
         if named.to_bytes() != own.as_bytes() {
             return Err(RootfsError::refused("/proc/self", "is not this process"));
         }
-        let path = own + "/fd";
+        // of the thread, as runc has it open: who lists what init holds knows it by that name
+        let path = format!("{own}/task/{own}/fd");
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat2(&proc, path.as_str(), flags, Mode::empty(), resolve)
@@ -112,7 +113,7 @@ mod tests {
     fn what_is_no_procfs_of_ours_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let own = std::process::id().to_string();
-        std::fs::create_dir_all(dir.path().join(&own).join("fd")).unwrap();
+        std::fs::create_dir_all(dir.path().join(format!("{own}/task/{own}/fd"))).unwrap();
         let open = || std::fs::File::open(dir.path()).unwrap();
         assert!(Descriptors::below(open()).is_err(), "without self");
         std::os::unix::fs::symlink("1", dir.path().join("self")).unwrap();
