@@ -143,14 +143,19 @@ mod tests {
             bundle: "/b".into(),
             annotations: [("k.x/y".to_owned(), "{{id}}".to_owned())].into(),
         };
-        let filled = fill(text.as_bytes(), &state, Path::new("/b/rootfs")).map_err(|error| error.to_string())?;
+        let filled =
+            fill(text.as_bytes(), &state, Path::new("/b/rootfs")).map_err(|error| error.to_string())?;
         Ok(filled.into_string().expect("UTF-8"))
     }
 
     #[test]
     fn facts_are_filled_in_once() {
         assert_eq!(filled("{{id}} {{ pid }}:{{bundle}}|{{rootfs}}"), Ok("c1 7:/b|/b/rootfs".into()));
-        assert_eq!(filled("{{status}}{{annotation \"k.x/y\"}}"), Ok("created{{id}}".into()), "not filled again");
+        assert_eq!(
+            filled("{{status}}{{annotation \"k.x/y\"}}"),
+            Ok("created{{id}}".into()),
+            "not filled again"
+        );
         assert_eq!(filled("{{annotation \"none\"}}x}}"), Ok("x}}".into()));
         assert_eq!(filled("plain {"), Ok("plain {".into()));
     }
