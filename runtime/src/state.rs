@@ -5,6 +5,8 @@ mod lock;
 pub use lock::Lock;
 
 use crate::pid::ProcessId;
+use crate::plan::ContainerPlan;
+use crate::timestamp;
 use oci_spec::runtime::Hooks;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -12,7 +14,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use wharf_cgroups::Paths;
+use wharf_cgroups::{Paths, Plan as CgroupPlan};
 
 /// Raised when the record changes so that an older runw could misread it.
 const SCHEMA: u32 = 1;
@@ -59,6 +61,24 @@ pub struct Record {
 
 impl Record {
     pub const SCHEMA: u32 = SCHEMA;
+
+    /// Of a container whose creation begins now: it has no init yet.
+    pub fn begun(id: &str, bundle: PathBuf, plan: &ContainerPlan, cgroup: &CgroupPlan) -> Self {
+        Record {
+            schema: Record::SCHEMA,
+            id: id.to_owned(),
+            init: None,
+            created: timestamp::nanos(std::time::SystemTime::now()),
+            bundle,
+            rootfs: plan.rootfs.clone(),
+            oci_version: plan.oci_version.clone(),
+            annotations: plan.annotations.clone(),
+            cgroup: cgroup.paths().clone(),
+            unit: cgroup.unit().cloned(),
+            namespaces: plan.namespaces.private.bits(),
+            hooks: Some(plan.hooks.clone()),
+        }
+    }
 }
 
 /// The directory of all containers (`--root`).

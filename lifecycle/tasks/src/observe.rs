@@ -27,7 +27,7 @@ impl Tasks {
                     && let Some(task) = self.find(namespace, &start.container_id)
                 {
                     let mut processes = task.processes();
-                    if is_of(processes.init.pid(), start.pid) {
+                    if processes.init.is_meant(start.pid, None) {
                         processes.init.started(start.pid);
                     }
                 }
@@ -37,6 +37,7 @@ impl Tasks {
                 if let Ok(start) = TaskExecStarted::decode(event)
                     && let Some(task) = self.find(namespace, &start.container_id)
                     && let Some(exec) = task.processes().execs.get_mut(&start.exec_id)
+                    && exec.is_meant(start.pid, Some(envelope.timestamp))
                 {
                     exec.started(start.pid);
                 }
@@ -67,7 +68,7 @@ impl Tasks {
         let exit = Exit { pid: event.pid, status: event.exit_status, at: event.exited_at };
         let mut processes = task.processes();
         if event.id.is_empty() || event.id == event.container_id {
-            if !is_of(processes.init.pid(), event.pid) {
+            if !processes.init.is_meant(event.pid, event.exited_at) {
                 return true;
             }
             processes.init.exited(exit);
@@ -75,15 +76,10 @@ impl Tasks {
             return task.claim_announcement();
         }
         if let Some(exec) = processes.execs.get_mut(&event.id)
-            && is_of(exec.pid(), event.pid)
+            && exec.is_meant(event.pid, event.exited_at)
         {
             exec.exited(exit);
         }
         true
     }
-}
-
-/// Whether an event is about the process known by `pid`, and not about an earlier one of the same id.
-fn is_of(known: u32, pid: u32) -> bool {
-    known == 0 || known == pid
 }

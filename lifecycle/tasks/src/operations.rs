@@ -43,12 +43,16 @@ impl Tasks {
     pub async fn start(&self, namespace: &str, id: &str, exec: &str) -> Result<u32, TaskError> {
         let task = self.with_process(namespace, id, exec).await?;
         let request = wire::StartRequest { id: id.into(), exec_id: exec.into() };
+        let outcome = task.processes().get(exec).map(Process::outcome);
         let exec = exec.to_owned();
         // the shim starts it even if the caller loses patience, so the answer must be taken
         let started = tokio::spawn(async move {
             let answer: wire::StartResponse = task.call("Start", &request, limits::CREATE).await?;
             hit(Point::TaskStart);
-            if let Some(process) = task.processes().get_mut(&exec) {
+            // one that was short may be deleted already, and its id another's
+            if let Some(process) = task.processes().get_mut(&exec)
+                && outcome.is_some_and(|outcome| process.tells(&outcome))
+            {
                 process.started(answer.pid);
             }
             Ok(answer.pid)
@@ -74,8 +78,9 @@ impl Tasks {
             stderr: stdio.stderr.clone(),
             spec: request.spec,
         };
+        let asked = SystemTime::now();
         task.call::<_, ()>("Exec", &call, limits::QUICK).await?;
-        let process = Process::new(0, Phase::Created, stdio);
+        let process = Process::new(0, Phase::Created, stdio).not_before(asked);
         task.processes().execs.insert(request.exec.clone(), process);
         task.watch(&request.exec);
         Ok(())
@@ -85,16 +90,21 @@ impl Tasks {
     pub async fn delete_process(&self, namespace: &str, id: &str, exec: &str) -> Result<Exit, TaskError> {
         let task = self.with_process(namespace, id, exec).await?;
         let request = wire::DeleteRequest { id: id.into(), exec_id: exec.into() };
+        let outcome = task.processes().get(exec).map(Process::outcome);
         let answer: Result<wire::DeleteResponse, _> = task.call("Delete", &request, limits::DELETE).await;
-        if answer.as_ref().is_err_and(CallError::is_not_found) && !exec.is_empty() {
+        // another may have made an exec of the same id since the shim has deleted this one
+        let remove = || {
+            let mut processes = task.processes();
+            let same = outcome.as_ref().zip(processes.execs.get(exec)).is_some_and(|(o, p)| p.tells(o));
+            if same { processes.execs.remove(exec) } else { None }
+        };
+        if answer.as_ref().is_err_and(CallError::is_not_found) {
             // deleted by an earlier request whose answer was lost
-            task.processes().execs.remove(exec);
+            remove();
         }
         let answer = answer?;
         let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
-        if !exec.is_empty()
-            && let Some(mut process) = task.processes().execs.remove(exec)
-        {
+        if let Some(mut process) = remove() {
             // whoever still waits learns it
             process.exited(exit);
         }

@@ -1,6 +1,7 @@
 //! What is known of a container's processes, in memory.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use prost_types::Timestamp;
 use tokio::sync::watch;
@@ -60,6 +61,8 @@ pub(crate) struct Process {
     phase: Phase,
     stdio: Stdio,
     outcome: watch::Sender<Outcome>,
+    /// It had not ended then. An exec's id may be used again while events of its former bearer are under way.
+    not_before: SystemTime,
 }
 
 impl Process {
@@ -68,7 +71,24 @@ impl Process {
             Phase::Stopped(exit) => Outcome::Exited(exit),
             _ => Outcome::Pending,
         };
-        Process { pid, phase, stdio, outcome: watch::Sender::new(outcome) }
+        Process { pid, phase, stdio, outcome: watch::Sender::new(outcome), not_before: SystemTime::UNIX_EPOCH }
+    }
+
+    /// What happened before that time did not happen to this process.
+    pub(crate) fn not_before(self, not_before: SystemTime) -> Self {
+        Process { not_before, ..self }
+    }
+
+    /// Whether an event is about this process, and not about an earlier one of the same id. While no pid is known,
+    /// the time tells; an event that does not have one is believed.
+    pub(crate) fn is_meant(&self, pid: u32, at: Option<Timestamp>) -> bool {
+        let at = at.and_then(|at| SystemTime::try_from(at).ok());
+        self.pid == pid || (self.pid == 0 && at.is_none_or(|at| at >= self.not_before))
+    }
+
+    /// Whether it is the one whose outcome that is.
+    pub(crate) fn tells(&self, outcome: &watch::Receiver<Outcome>) -> bool {
+        self.outcome.subscribe().same_channel(outcome)
     }
 
     /// The process was started. Ignored once it has run.
@@ -169,6 +189,18 @@ impl Processes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_an_earlier_process_are_told_apart() {
+        let second = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let created = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9);
+        let mut process = Process::new(0, Phase::Created, Stdio::default()).not_before(created);
+        assert!(!process.is_meant(5, second(8)), "it was not there then");
+        assert!(process.is_meant(5, second(9)) && process.is_meant(5, None));
+        process.started(6);
+        assert!(!process.is_meant(5, second(10)), "the pid tells");
+        assert!(process.is_meant(6, second(8)), "a clock that was set back does not matter");
+    }
 
     fn exit(status: u32) -> Exit {
         Exit { pid: 0, status, at: None }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -146,7 +146,8 @@ impl Tasks {
     async fn take_back(&self, task: &Arc<Task>, marked: bool) {
         let (id, namespace) = (task.id(), &task.bundle.namespace);
         let request = StateRequest { id: id.into(), exec_id: String::new() };
-        let answer = loop {
+        let (asked, answer) = loop {
+            let asked = SystemTime::now();
             if task.is_down() {
                 return;
             }
@@ -155,12 +156,12 @@ impl Tasks {
                 Err(CallError::TimedOut { .. }) => {}
                 // the supervisor connects again or gives up
                 Err(CallError::Closed) => tokio::time::sleep(Duration::from_millis(50)).await,
-                answer => break answer,
+                answer => break (asked, answer),
             }
         };
         match answer {
             Ok(answer) => {
-                task.remember("", answer);
+                task.remember("", answer, asked);
                 let exit = task.processes().init.exit();
                 if let Some(exit) = exit {
                     // it ended while nobody listened

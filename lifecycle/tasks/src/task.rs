@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prost::Message;
 use tokio::sync::watch;
@@ -209,13 +209,14 @@ impl Task {
     /// Asks the shim about a process that this daemon did not see made, and remembers it.
     pub(crate) async fn learn(self: &Arc<Self>, exec: &str) -> Result<(), CallError> {
         let request = StateRequest { id: self.id().into(), exec_id: exec.into() };
+        let asked = SystemTime::now();
         let answer: StateResponse = self.call("State", &request, limits::STATE).await?;
-        self.remember(exec, answer);
+        self.remember(exec, answer, asked);
         Ok(())
     }
 
-    /// Takes over what a shim says about a process.
-    pub(crate) fn remember(self: &Arc<Self>, exec: &str, answer: StateResponse) {
+    /// Takes over what a shim says about a process, when it was `asked`.
+    pub(crate) fn remember(self: &Arc<Self>, exec: &str, answer: StateResponse, asked: SystemTime) {
         let exit = Exit { pid: answer.pid, status: answer.exit_status, at: answer.exited_at };
         let phase = match Status::try_from(answer.status).unwrap_or(Status::Unknown) {
             Status::Unknown => Phase::Unknown,
@@ -234,9 +235,15 @@ impl Task {
         let lives = {
             let mut processes = self.processes();
             match processes.get_mut(exec) {
-                Some(process) => process.learned(answer.pid, phase, stdio),
+                Some(process) if exec.is_empty() => process.learned(answer.pid, phase, stdio),
+                // made or learned meanwhile: the answer may be about an earlier one of that id
+                Some(_) => return,
                 None => {
-                    processes.execs.insert(exec.into(), Process::new(answer.pid, phase, stdio));
+                    let mut process = Process::new(answer.pid, phase, stdio);
+                    if phase == Phase::Created {
+                        process = process.not_before(asked);
+                    }
+                    processes.execs.insert(exec.into(), process);
                 }
             }
             processes.get(exec).is_some_and(|process| process.exit().is_none())
@@ -274,7 +281,10 @@ impl Task {
                 match asked {
                     Some(Ok(answer)) => {
                         let exit = Exit { pid: 0, status: answer.exit_status, at: answer.exited_at };
-                        if let Some(process) = task.processes().get_mut(&exec) {
+                        // the id may be another's by now
+                        if let Some(process) = task.processes().get_mut(&exec)
+                            && process.tells(&outcome)
+                        {
                             process.exited(exit);
                         }
                         return;

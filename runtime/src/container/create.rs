@@ -18,7 +18,7 @@ use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
 use crate::sources::Source;
 use crate::state::{Record, StateRoot};
-use crate::{config, console, hooks, idmap, notify, rootless, sources, timestamp};
+use crate::{config, console, hooks, idmap, notify, rootless, sources};
 use birth::Birth;
 use oci_spec::runtime::Spec;
 use std::os::fd::{AsFd, OwnedFd};
@@ -147,20 +147,7 @@ pub fn create(
         }
         plan.mounts.push(op);
     }
-    let record = Record {
-        schema: Record::SCHEMA,
-        id: id.to_owned(),
-        init: None,
-        created: timestamp::nanos(std::time::SystemTime::now()),
-        bundle,
-        rootfs: plan.rootfs.clone(),
-        oci_version: plan.oci_version.clone(),
-        annotations: plan.annotations.clone(),
-        cgroup: cgroup_plan.paths().clone(),
-        unit: cgroup_plan.unit().cloned(),
-        namespaces: plan.namespaces.private.bits(),
-        hooks: Some(plan.hooks.clone()),
-    };
+    let record = Record::begun(id, bundle, &plan, &cgroup_plan);
     let mut container = Container { dir, record };
     let result = (|| {
         container.dir.save(&container.record)?;

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
 use crate::state::{Record, StateRoot};
-use crate::{config, console, hooks, timestamp};
+use crate::{config, console, hooks};
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use stage::Stage;
@@ -101,20 +101,7 @@ pub fn restore(
         return Err(ContainerError::Refused(format!("container {id} is being deleted")));
     }
     let mut undo = Undo::new(dir.clone());
-    let record = Record {
-        schema: Record::SCHEMA,
-        id: id.to_owned(),
-        init: None,
-        created: timestamp::nanos(std::time::SystemTime::now()),
-        bundle,
-        rootfs: plan.rootfs.clone(),
-        oci_version: plan.oci_version.clone(),
-        annotations: plan.annotations.clone(),
-        cgroup: cgroup_plan.paths().clone(),
-        unit: cgroup_plan.unit().cloned(),
-        namespaces: plan.namespaces.private.bits(),
-        hooks: Some(plan.hooks.clone()),
-    };
+    let record = Record::begun(id, bundle, &plan, &cgroup_plan);
     let mut container = Container { dir, record };
     let result = (|| {
         container.dir.save(&container.record)?;

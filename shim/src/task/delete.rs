@@ -96,9 +96,10 @@ impl Shim {
             exit
         };
         self.close_streams(process);
-        container.execs().known.remove(exec_id);
         record::remove(&container.bundle, exec_id);
         let _ = std::fs::remove_file(container.bundle.join(format!("{exec_id}.pid")));
+        // last: from now on the id, and with it the files' names, may be another's
+        container.execs().known.remove(exec_id);
         Ok(exit)
     }
 
