@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use prost_types::Any;
 use tokio::task::spawn_blocking;
@@ -168,10 +169,11 @@ impl Tasks {
                 parent_checkpoint: String::new(),
                 options: options.cloned(),
             };
+            let asked = SystemTime::now();
             match client.call::<_, CreateTaskResponse>("Create", &create, limits::CREATE).await {
                 Ok(answer) => {
                     hit(Point::TaskCreateTold);
-                    let init = Process::new(answer.pid, Phase::Created, stdio);
+                    let init = Process::new(answer.pid, Phase::Created, stdio).not_before(asked);
                     let (bundle, program) = (bundle.clone(), program.clone());
                     Ok(Task::new(bundle, program, endpoint, Link::Up(client), init))
                 }

@@ -1,5 +1,7 @@
 //! A shim for tests: a ttrpc server in this process, and a script in the shim's place that says where it is.
 
+mod execs;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +34,8 @@ use crate::error::LookupError;
 use crate::runtime::Runtimes;
 use crate::tasks::{Config, Container, Containers, Tasks};
 
+use self::execs::Execs;
+
 /// What a fake shim does; shared with the test.
 #[derive(Clone)]
 pub(crate) struct Behaviour {
@@ -43,6 +47,8 @@ pub(crate) struct Behaviour {
     pub(crate) has_no_task: Arc<AtomicBool>,
     /// The exit of init, once it has one.
     pub(crate) exit: watch::Sender<Option<u32>>,
+    /// Its execs.
+    pub(crate) execs: Execs,
     /// Methods called.
     pub(crate) calls: Arc<Mutex<Vec<String>>>,
 }
@@ -54,6 +60,7 @@ impl Behaviour {
             refuses_create: Arc::default(),
             has_no_task: Arc::default(),
             exit: watch::Sender::new(None),
+            execs: Execs::default(),
             calls: Arc::default(),
         }
     }
@@ -97,6 +104,9 @@ impl Method {
     }
 
     async fn answer(&self, payload: &[u8]) -> Result<Vec<u8>, (Code, &'static str)> {
+        if let Some(answer) = self.behaviour.execs.answer(self.name, payload).await {
+            return answer;
+        }
         let exit = *self.behaviour.exit.borrow();
         Ok(match self.name {
             "Create" if self.behaviour.refuses_create.load(Ordering::SeqCst) => {

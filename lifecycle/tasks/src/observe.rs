@@ -27,7 +27,7 @@ impl Tasks {
                     && let Some(task) = self.find(namespace, &start.container_id)
                 {
                     let mut processes = task.processes();
-                    if processes.init.is_meant(start.pid, None) {
+                    if processes.init.is_meant(start.pid, Some(envelope.timestamp)) {
                         processes.init.started(start.pid);
                     }
                 }

@@ -71,7 +71,13 @@ impl Process {
             Phase::Stopped(exit) => Outcome::Exited(exit),
             _ => Outcome::Pending,
         };
-        Process { pid, phase, stdio, outcome: watch::Sender::new(outcome), not_before: SystemTime::UNIX_EPOCH }
+        Process {
+            pid,
+            phase,
+            stdio,
+            outcome: watch::Sender::new(outcome),
+            not_before: SystemTime::UNIX_EPOCH,
+        }
     }
 
     /// What happened before that time did not happen to this process.

@@ -13,6 +13,8 @@ use crate::fake::{Behaviour, Stack};
 use crate::process::Phase;
 use crate::{CreateTask, ExecTask, Tasks};
 
+mod execs;
+
 fn create(id: &str) -> CreateTask {
     CreateTask { namespace: "ns".into(), id: id.into(), ..CreateTask::default() }
 }
