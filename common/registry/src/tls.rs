@@ -13,7 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme};
 
+use self::pinned::Pinned;
 use crate::error::RegistryError;
+
+mod pinned;
 
 const MAX_PEM: u64 = 1 << 20;
 
@@ -68,16 +71,23 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Regi
         builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
     } else {
         let mut roots = system_roots();
+        let mut named = Vec::new();
         for PemFile { path, .. } in &settings.ca {
             let found = certificates(path)?;
             if found.is_empty() {
                 return Err(unusable(path, &"no certificate is in it"));
             }
             for certificate in found {
-                roots.add(certificate).map_err(|e| unusable(path, &e))?;
+                roots.add(certificate.clone()).map_err(|e| unusable(path, &e))?;
+                named.push(certificate);
             }
         }
-        builder.with_root_certificates(roots)
+        if named.is_empty() {
+            builder.with_root_certificates(roots)
+        } else {
+            let verifier = Pinned::new(roots, named, provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
     };
     if settings.client.is_empty() {
         return Ok(builder.with_no_client_auth());

@@ -203,6 +203,32 @@ async fn certificates_of_both_sides_are_checked() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_its_own_authority() {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (key, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let other = params.self_signed(&stranger).unwrap().pem();
+    let at = tempfile::tempdir().unwrap();
+    put(at.path(), &[("r.pem", &certificate), ("r.key", &key.serialize_pem())]);
+    let shown = at.path().display();
+    let tls = format!("  tls:\n    certificate: {shown}/r.pem\n    key: {shown}/r.key\n");
+    let registry = Registry::start(&tls, "");
+    let domain = registry.domain();
+    for (authority, status) in [(&certificate, Some(404)), (&other, None)] {
+        let certs = tempfile::tempdir().unwrap();
+        // said by hosts.toml: without that, nothing is verified on a loopback address
+        let toml = format!("server = \"https://{domain}\"\nca = \"ca.pem\"\n");
+        put(&certs.path().join("_default"), &[("hosts.toml", &toml), ("ca.pem", authority)]);
+        let client = with_hosts(certs.path());
+        let repository = client.repository(&domain, "no/such", Credentials::Anonymous).unwrap();
+        let error = repository.resolve(&latest()).await.unwrap_err();
+        assert_eq!(error.status(), status, "{error}");
+        assert!(status.is_some() || error.to_string().contains("tls: "), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn passwords_are_checked() {
     let at = tempfile::tempdir().unwrap();
     // bcrypt of hunter2
