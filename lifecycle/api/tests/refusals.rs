@@ -170,6 +170,11 @@ async fn leases_content_snapshots_and_events_name_what_is_wrong() {
         "invalid snapshot resource type snapshots: invalid argument"
     );
     refused!(
+        client.add_resource(add("l1", "k", "snapshots/")),
+        InvalidArgument,
+        "invalid snapshot resource type snapshots/: invalid argument"
+    );
+    refused!(
         client.add_resource(add("l1", "k", "other")),
         Unimplemented,
         "resource type other not supported yet: not implemented"

@@ -34,9 +34,13 @@ pub(crate) fn update_labels(
     Ok(())
 }
 
-/// Refuses labels that are too large, then drops those with an empty value: that is how a label is removed.
+/// Refuses labels that are too large, then drops those with an empty value: that is how a label is removed. What is
+/// left must have a key.
 pub(crate) fn settle_labels(labels: &mut Labels, field: &'static str) -> Result<(), MetadataError> {
     validate_labels(&*labels).map_err(|source| MetadataError::Label { field, source })?;
     labels.retain(|_, value| !value.is_empty());
+    if labels.contains_key("") {
+        return Err(MetadataError::Invalid(format!("{field}: key required")));
+    }
     Ok(())
 }

@@ -151,7 +151,12 @@ fn validate(resource: &Resource) -> Result<(), MetadataError> {
             Ok(_) => Ok(()),
             Err(e) => Err(MetadataError::Invalid(format!("invalid content resource id {id}: {e}"))),
         },
-        [INGESTS_KIND | IMAGES_KIND] | [SNAPSHOTS_KIND, _] => Ok(()),
+        // as everywhere in containerd, a name is not empty
+        [INGESTS_KIND | IMAGES_KIND | SNAPSHOTS_KIND, ..] if id.is_empty() => {
+            Err(MetadataError::Invalid(format!("resource of type {kind}: id required")))
+        }
+        [INGESTS_KIND | IMAGES_KIND] => Ok(()),
+        [SNAPSHOTS_KIND, snapshotter] if !snapshotter.is_empty() => Ok(()),
         [SNAPSHOTS_KIND, ..] => Err(MetadataError::Invalid(format!("invalid snapshot resource type {kind}"))),
         [CONTENT_KIND | INGESTS_KIND | IMAGES_KIND, ..] => {
             Err(MetadataError::Invalid(format!("invalid resource type {kind}")))

@@ -177,6 +177,25 @@ fn a_namespace_goes_only_when_it_is_empty() {
 }
 
 #[test]
+fn labels_have_keys() {
+    let (_dir, metadata) = open();
+    let namespace = |value: &str| Namespace { name: "a".into(), labels: labels(&[("", value)]) };
+    let refused = "namespace.Labels: key required: invalid argument";
+    assert_eq!(text(metadata.namespaces().create("a", labels(&[("", "x")]))), refused);
+    // an empty value removes, also what was never there
+    metadata.namespaces().create("a", labels(&[("", "")])).unwrap();
+    assert_eq!(text(metadata.namespaces().update(&namespace("x"), &mask(&["labels."]))), refused);
+    assert_eq!(text(metadata.namespaces().update(&namespace("x"), &[])), refused);
+    assert!(metadata.namespaces().list().unwrap().iter().all(|found| found.labels.is_empty()));
+    let leases = metadata.leases();
+    let refused = "lease.Labels: key required: invalid argument";
+    assert_eq!(text(leases.create(&scope(), "l", labels(&[("", "x")]))), refused);
+    assert!(leases.list(&scope(), &[]).unwrap().is_empty());
+    let unnamed = Container { labels: labels(&[("", "x")]), ..container("c") };
+    assert_eq!(metadata.containers().create(&scope(), unnamed).unwrap_err().kind(), Kind::InvalidArgument);
+}
+
+#[test]
 fn leases_hold_named_resources() {
     let (_dir, metadata) = open();
     let leases = metadata.leases();
@@ -192,6 +211,10 @@ fn leases_hold_named_resources() {
     for (kind, id, want) in [
         ("content", "nonsense", Kind::InvalidArgument),
         ("snapshots", "k", Kind::InvalidArgument),
+        ("snapshots/", "k", Kind::InvalidArgument),
+        ("snapshots/overlayfs", "", Kind::InvalidArgument),
+        ("images", "", Kind::InvalidArgument),
+        ("ingests", "", Kind::InvalidArgument),
         ("content/x", "k", Kind::InvalidArgument),
         ("other", "k", Kind::Unimplemented),
     ] {
