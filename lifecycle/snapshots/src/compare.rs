@@ -25,7 +25,7 @@ pub enum CompareError {
     Mounts(String),
     #[error(transparent)]
     Open(#[from] LayerError),
-    #[error("mount the overlay to compare: {0}")]
+    #[error("mount what is to be compared: {0}")]
     Overlay(io::Error),
     #[error("start the compression: {0}")]
     Compression(io::Error),
@@ -70,8 +70,9 @@ fn compare_by<W: Write>(
     let top =
         layer.as_ref().zip(top).map(|(layer, (_, userxattr))| TopLayer { root: layer.as_fd(), userxattr });
     let lower = view(lower)?;
-    let Some(upper) = view(upper)? else {
-        return Err(CompareError::Mounts("there is nothing to compare with".into()));
+    let upper = match view(upper)? {
+        Some(upper) => upper,
+        None => nothing_in_place_of(lower.as_ref())?,
     };
     let compressor = Compressor::new(compression, out).map_err(CompareError::Compression)?;
     let hashed = Hashed { out: compressor, digester: Digester::new(Algorithm::Sha256) };
@@ -98,6 +99,24 @@ fn top_layer<'a>(lower: &[Mount], upper: &'a [Mount]) -> Option<(&'a str, bool)>
     let (lower, upper_layers) = (layers(lower)?, layers(upper)?);
     let (top, rest) = upper_layers.split_first()?;
     (!lower.is_empty() && rest == lower).then(|| (*top, upper[0].has("userxattr")))
+}
+
+/// An empty root for an `upper` of no mounts: all of `lower` is gone from it, but the root itself is the same.
+fn nothing_in_place_of(lower: Option<&OwnedFd>) -> Result<OwnedFd, CompareError> {
+    let failed = |e: Errno| CompareError::Overlay(e.into());
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    if let Some(lower) = lower {
+        let found = rustix::fs::fstat(lower).map_err(failed)?;
+        for (key, value) in [
+            ("mode", format!("{:o}", found.st_mode & 0o7777)),
+            ("uid", found.st_uid.to_string()),
+            ("gid", found.st_gid.to_string()),
+        ] {
+            fsconfig_set_string(&fs, key, value).map_err(failed)?;
+        }
+    }
+    fsconfig_create(&fs).map_err(failed)?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)
 }
 
 /// The root that the mounts show; `None` for no mounts, which show nothing.

@@ -166,3 +166,28 @@ fn root_what_is_unchanged_is_not_looked_at() {
     assert_eq!(top_layer(&[stranger], &upper), None);
     assert_eq!(top_layer(&[], &upper), None);
 }
+
+#[test]
+fn root_no_mounts_are_an_empty_root() {
+    assert!(rustix::process::geteuid().is_root(), "this test mounts: run it as root");
+    let (digest, archive) = compare(&[], &[], Compression::None, None, Vec::new()).unwrap();
+    assert!(names(&archive).is_empty());
+    assert_eq!(digest, Digest::sha256(&archive));
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1751)).unwrap();
+    rustix::fs::chown(dir.path(), Some(rustix::fs::Uid::from_raw(7)), Some(rustix::fs::Gid::from_raw(8)))
+        .unwrap();
+    start(dir.path());
+    let options = vec!["rbind".into(), "ro".into()];
+    let mount = Mount {
+        kind: "bind".into(),
+        source: dir.path().display().to_string(),
+        target: String::new(),
+        options,
+    };
+    let (_, archive) =
+        compare(std::slice::from_ref(&mount), &[], Compression::None, None, Vec::new()).unwrap();
+    assert_eq!(names(&archive), [".wh.a", ".wh.c", ".wh.n0", ".wh.n1"], "all of it is gone");
+    let (_, archive) = compare(&[], &[mount], Compression::None, None, Vec::new()).unwrap();
+    assert!(names(&archive).contains(&"c/d/e/n4".to_owned()), "all of it is new");
+}
