@@ -125,13 +125,55 @@ async fn wrong_digests_and_sizes_fail_the_commit() {
         (wrong(0, Digest::sha256(b"other").as_str()), Code::FailedPrecondition),
         (wrong(0, "sha256:nonsense"), Code::InvalidArgument),
         (wrong(-1, ""), Code::InvalidArgument),
-        (wrong(3, ""), Code::OutOfRange),
+        (wrong(3, ""), Code::FailedPrecondition),
     ] {
         let (_, error) = converse(&server, vec![request]).await;
         assert_eq!(error.unwrap().code(), code);
         let abort = server.client.clone().abort(scoped(api::AbortRequest { r#ref: "r".into() })).await;
         assert!(abort.is_ok() || code == Code::InvalidArgument);
     }
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_the_ingest_as_it_is() {
+    let server = serve().await;
+    let (_, error) = converse(&server, vec![write(Write, 0, b"hello")]).await;
+    assert!(error.is_none(), "{error:?}");
+    let request = |action: i32, offset, total, expected: &str| api::WriteContentRequest {
+        action,
+        total,
+        expected: expected.to_owned(),
+        ..write(Stat, offset, b"other bytes")
+    };
+    let (write_, commit) = (i32::from(Write), i32::from(Commit));
+    for (refused, code) in [
+        (request(write_, 3, 0, ""), Code::OutOfRange),
+        (request(commit, 3, 0, ""), Code::OutOfRange),
+        (request(write_, 0, -1, ""), Code::InvalidArgument),
+        (request(write_, -1, 0, ""), Code::InvalidArgument),
+        (request(write_, 0, 0, "sha256:nonsense"), Code::InvalidArgument),
+        (request(7, 0, 0, ""), Code::InvalidArgument),
+    ] {
+        for with in [vec![refused.clone()], vec![write(Stat, 0, b""), refused.clone()]] {
+            let (_, error) = converse(&server, with).await;
+            assert_eq!(error.unwrap().code(), code, "{refused:?}");
+        }
+        let last = api::StatusRequest { r#ref: "r".into() };
+        let status = server.client.clone().status(scoped(last)).await.unwrap().into_inner().status.unwrap();
+        assert_eq!(status.offset, 5, "{refused:?}");
+    }
+    // more than was announced is taken, as containerd takes it: the size counts at the commit, which leaves the bytes
+    let (answers, error) = converse(&server, vec![request(write_, 5, 6, "")]).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(
+        (answers[0].offset, &*answers[0].digest),
+        (16, &*Digest::sha256(b"helloother bytes").to_string())
+    );
+    let commit = api::WriteContentRequest { total: 6, ..write(Commit, 16, b"") };
+    assert_eq!(converse(&server, vec![commit]).await.1.unwrap().code(), Code::FailedPrecondition);
+    let (answers, error) = converse(&server, vec![write(Stat, 0, b""), write(Commit, 16, b"")]).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(answers[1].digest, Digest::sha256(b"helloother bytes").to_string());
 }
 
 #[tokio::test]
