@@ -14,8 +14,9 @@ use wharf_kinds::Kind;
 use backend::{Backend, Health};
 use group::Group;
 
-/// redb's page cache; its own default of a gibibyte suits no daemon of ours.
-const CACHE_BYTES: usize = 8 << 20;
+/// redb's page cache. The kernel has the same pages: this one saves system calls only, and is resident for as long as the
+/// daemon runs. (redb's own default is a gibibyte.)
+const CACHE_BYTES: usize = 1 << 20;
 
 const SCHEMA_TABLE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("schema");
 
