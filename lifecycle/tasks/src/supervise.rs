@@ -33,6 +33,7 @@ impl Tasks {
     /// Watches the connection until the task is removed: a broken one is made again, a dead shim is buried.
     pub(crate) fn supervise(&self, task: &Arc<Task>) {
         let (tasks, task) = (self.clone(), task.clone());
+        // every task has this future and it mostly waits: what is rarely needed is boxed, not part of it
         tokio::spawn(async move {
             let mut failed = 0;
             while failed < ATTEMPTS {
@@ -45,7 +46,8 @@ impl Tasks {
                     return;
                 }
                 // a connection may break with the shim alive; a socket that nobody serves refuses
-                match ShimClient::connect(&task.endpoint, &task.bundle.namespace, &task.bundle.id).await {
+                let link = ShimClient::connect(&task.endpoint, &task.bundle.namespace, &task.bundle.id);
+                match Box::pin(link).await {
                     Ok(client) => {
                         task.relink(client);
                         failed = if since.elapsed() < SHORT_LIVED { failed + 1 } else { 0 };
@@ -63,7 +65,7 @@ impl Tasks {
                     }
                 }
             }
-            tasks.bury(&task).await;
+            Box::pin(tasks.bury(&task)).await;
         });
     }
 
