@@ -12,6 +12,7 @@ pub mod core_sched;
 pub mod exec;
 pub mod fds;
 pub mod fork;
+pub mod heap;
 pub mod inherit;
 pub mod keyring;
 pub mod loop_device;

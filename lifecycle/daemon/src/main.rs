@@ -25,6 +25,7 @@ use log::Log;
 use notify::Manager;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use trace::Traces;
 use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan};
 
@@ -34,6 +35,8 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 32;
 /// How long work on files may go on after the end was asked for.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// Between two looks at how much of the heap is free.
+const GIVE_BACK: Duration = Duration::from_secs(10);
 /// Open files, enough for thirty thousand shims.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -101,6 +104,7 @@ async fn serve(config: &Config, settings: Settings, flags: &Flags, log: &Arc<Log
     // from before the tasks are found again: an early SIGHUP must not end the daemon
     let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     tokio::spawn(show_threads());
+    tokio::spawn(give_memory_back());
     tokio::spawn(reload_on(hangup, config.clone(), flags.clone(), log.clone(), manager.clone()));
     let shutdown = async {
         tokio::select! {
@@ -133,6 +137,16 @@ async fn show_threads() {
         if let Ok(threads) = tokio::task::spawn_blocking(lifecycle_api::threads).await {
             tracing::info!("threads:\n{threads}");
         }
+    }
+}
+
+/// Lets go of what a burst of work has left in the heap, for ever: a pull needs much more than an idle daemon.
+async fn give_memory_back() {
+    let mut ticks = tokio::time::interval(GIVE_BACK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let _ = tokio::task::spawn_blocking(wharf_sys::heap::give_back).await;
     }
 }
 
