@@ -219,6 +219,28 @@ async fn root_an_image_goes_from_registry_to_registry_and_through_an_archive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_one_image_is_pulled_under_several_names_at_once() {
+    let setup = Setup::start(false).await;
+    let digest = setup.layout.manifest.clone();
+    let tagged = setup.reference();
+    let pinned = format!("127.0.0.1:{}/wharf/layers@{digest}", setup.registry.port);
+    let resolver = RegistryResolver::default;
+    let pulls = tokio::join!(
+        setup.pull(&tagged, resolver(), ""),
+        setup.pull(&pinned, resolver(), ""),
+        setup.pull(&tagged, resolver(), ""),
+        setup.pull(&pinned, resolver(), ""),
+    );
+    for pulled in [pulls.0, pulls.1, pulls.2, pulls.3] {
+        pulled.expect("each pull");
+    }
+    let mut images = setup.daemon.images(NAMESPACE).await;
+    images.sort();
+    assert_eq!(images, [(tagged, digest.clone()), (pinned, digest)]);
+    setup.daemon.with_tree(NAMESPACE, "overlayfs", LAYERS, layout::check).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn root_native_snapshots_are_unpacked_one_upon_the_other() {
     let setup = Setup::start(false).await;
     setup.pull(&setup.reference(), RegistryResolver::default(), "native").await.expect("the pull");

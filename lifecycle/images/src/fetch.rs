@@ -1,7 +1,6 @@
 //! One blob from the registry into the content store, and perhaps through a layer on the way.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use lifecycle_content::{ContentError, WriteOptions, Writer};
 use lifecycle_metadata::Scope;
@@ -14,7 +13,7 @@ use wharf_registry::Repository;
 use wharf_vocab::{Algorithm, Labels};
 
 use crate::error::ImagesError;
-use crate::images::{Inner, blocking};
+use crate::images::{Inner, PATIENCE, POLL, blocking};
 use crate::labels::source_key;
 use crate::progress::{Pace, Progress, Subject};
 use crate::tee::{Piece, Tee};
@@ -24,10 +23,6 @@ const PIECES: usize = 8;
 
 /// The ingest hashes the blob as it comes and verifies it.
 const ARCHIVE_ONLY: Hashing = Hashing { algorithm: Algorithm::Sha256, compressed: false };
-
-/// How long somebody else may write the same ingest, and how often that is looked at.
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
 
 /// Where blobs come from and go to in one operation.
 #[derive(Clone)]

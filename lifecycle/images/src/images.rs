@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use lifecycle_content::{ContentError, ContentStore, WriteOptions};
 use lifecycle_metadata::{BlobInfo, Metadata, MetadataError, Scope};
@@ -18,6 +19,9 @@ use crate::progress::ingest_name;
 /// Blobs fetched or unpacked at once, over all operations. Each takes two threads and about two megabytes while it
 /// is unpacked.
 const AT_ONCE: usize = 6;
+/// How long somebody else may write the same ingest, and how often that is looked at.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// Brings images in and out; cheap to clone.
 #[derive(Clone)]
@@ -99,7 +103,7 @@ impl Inner {
         Ok(bytes)
     }
 
-    /// Stores a small blob, or keeps it where it is there.
+    /// Stores a small blob, or keeps it where it is there. Blocks, also while somebody else writes the same.
     pub fn store(
         &self,
         scope: &Scope,
@@ -110,9 +114,14 @@ impl Inner {
         let name = ingest_name(descriptor);
         let options =
             WriteOptions { reference: &name, total: bytes.len() as u64, expected: Some(&descriptor.digest) };
-        let mut writer = match self.content.writer(scope, &options) {
-            Err(error) if error.kind() == Kind::AlreadyExists => return Ok(()),
-            other => other?,
+        let deadline = Instant::now() + PATIENCE;
+        let mut writer = loop {
+            match self.content.writer(scope, &options) {
+                Err(error) if error.kind() == Kind::AlreadyExists => return Ok(()),
+                // somebody else pulls the same: it is there in a moment, or left to us
+                Err(ContentError::Locked { .. }) if Instant::now() < deadline => std::thread::sleep(POLL),
+                other => break other?,
+            }
         };
         if writer.progress().offset != bytes.len() as u64 {
             writer.truncate(0)?;
