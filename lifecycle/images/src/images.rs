@@ -22,6 +22,8 @@ const AT_ONCE: usize = 6;
 /// How long somebody else may write the same ingest, and how often that is looked at.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const POLL: Duration = Duration::from_millis(50);
+/// The same for a manifest or configuration. It is small, and the wait holds one of the few threads for files.
+const PATIENCE_FOR_DOCUMENTS: Duration = Duration::from_secs(5);
 
 /// Brings images in and out; cheap to clone.
 #[derive(Clone)]
@@ -114,7 +116,7 @@ impl Inner {
         let name = ingest_name(descriptor);
         let options =
             WriteOptions { reference: &name, total: bytes.len() as u64, expected: Some(&descriptor.digest) };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE_FOR_DOCUMENTS;
         let mut writer = loop {
             match self.content.writer(scope, &options) {
                 Err(error) if error.kind() == Kind::AlreadyExists => return Ok(()),
