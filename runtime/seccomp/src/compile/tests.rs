@@ -49,6 +49,18 @@ fn dockers_profile_decides_as_its_words_say() {
     assert_eq!((p.flags, p.notify), (4, false), "without flags SPEC_ALLOW is one, as with runc");
 }
 
+/// `semop` of x86 is a case of `ipc`, 117 there, above `mkdir`, which is the highest that has a number of its own.
+#[test]
+fn calls_above_the_highest_named_are_unknown_multiplexed_ones_too() {
+    let p = profile(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86"],
+            "syscalls": [{"names": ["mkdir", "semop"], "action": "SCMP_ACT_ALLOW"}]}"#,
+    );
+    let filter = compile(&p).unwrap().filter;
+    let x86 = |nr| run(&filter, &Data { nr, arch: 0x4000_0003, args: [1; 6] }).0;
+    assert_eq!([38, 39, 40, 116, 117, 118].map(x86), [EPERM, ALLOW, ENOSYS, ENOSYS, ENOSYS, ENOSYS]);
+}
+
 /// Calls through which containers have reached the kernel: CVE-2026-31431 (AF_ALG), CVE-2022-0185 (fsconfig),
 /// CVE-2016-0728 (keyctl), CVE-2021-22555 (unshare), CVE-2017-16995 (bpf), and io_uring, by either way of each call.
 #[test]
