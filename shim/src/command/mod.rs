@@ -44,6 +44,12 @@ pub enum CommandError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The runtime that the options name, or the default.
+    #[error("failed to look up the path of {binary:?}: executable file not found in $PATH")]
+    Runtime {
+        /// As it was named.
+        binary: PathBuf,
+    },
     /// The server process, or something it needs.
     #[error("shim server: {act}: {source}")]
     Server {

@@ -15,7 +15,7 @@ use wharf_kinds::Kind;
 
 use super::announce::Happening;
 use super::container::Container;
-use super::create::Streams;
+use super::launch::Streams;
 use super::process::{Child, RestorePlan, State};
 use super::{Shim, cgroup};
 use crate::error::TaskError;

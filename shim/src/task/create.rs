@@ -1,94 +1,32 @@
 //! Create: the root filesystem is mounted, the streams opened, the runtime makes the init.
 
+mod order;
+mod undo;
+
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use wharf_containerd::containerd::events::{TaskCreate, TaskIo, TaskOom};
 use wharf_containerd::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse};
 use wharf_kinds::Kind;
 
+use self::order::Order;
+use self::undo::Undo;
 use super::Shim;
 use super::announce::Happening;
 use super::cgroup;
-use super::container::{Container, SpecFacts};
-use super::process::{Child, Process, RestorePlan, State, Stdio};
+use super::container::Container;
+use super::launch::Streams;
+use super::process::{Child, Process, RestorePlan, State};
 use crate::error::TaskError;
-use crate::io::{Console, ConsoleSocket, Logger, Opened, Owner, Pipes, Plan, Ready, SessionId};
+use crate::io::{Ready, SessionId};
 use crate::log;
-use crate::mounts::{self, Planned};
-use crate::options::Options;
+use crate::mounts;
 use crate::reaper::Adopted;
-use crate::runtime::{Checkpoint, ChildStdio, Launch, Runtime, is_plain_name, read_pid};
-
-/// A request that makes sense; nothing was done yet.
-struct Order {
-    request: CreateTaskRequest,
-    bundle: PathBuf,
-    options: Options,
-    streams: Plan,
-    stdio: Stdio,
-    mounts: Vec<Planned>,
-    own_pids: bool,
-}
-
-impl Order {
-    /// The checkpoint that the request names.
-    fn checkpoint(&self) -> Checkpoint {
-        let parent = &self.request.parent_checkpoint;
-        let work = &self.options.criu_work_path;
-        Checkpoint {
-            images: PathBuf::from(&self.request.checkpoint),
-            parent: (!parent.is_empty()).then(|| PathBuf::from(parent)),
-            work: if work.is_empty() { self.bundle.join("work") } else { PathBuf::from(work) },
-        }
-    }
-}
-
-/// Undoes what Create did, unless it is disarmed.
-struct Undo<'a> {
-    shim: &'a Arc<Shim>,
-    id: &'a str,
-    rootfs: Option<PathBuf>,
-    session: Option<SessionId>,
-    logger: Option<Logger>,
-    /// The runtime knows the container.
-    runtime: Option<Runtime>,
-    armed: bool,
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        if let Some(runtime) = &self.runtime
-            && let Err(e) = runtime.delete(self.id, true)
-        {
-            log::warn(format_args!("container {}: after a failed create: {e}", self.id));
-        }
-        if let Some(session) = self.session {
-            self.shim.io.close(session, || ());
-        }
-        if let Some(logger) = self.logger.take() {
-            stop_in_background(logger);
-        }
-        if let Some(rootfs) = &self.rootfs
-            && let Err(e) = mounts::unmount_all(rootfs)
-        {
-            log::warn(format_args!("container {}: after a failed create: {e}", self.id));
-        }
-        self.shim.creation_failed(self.id);
-    }
-}
-
-pub(super) fn stop_in_background(logger: Logger) {
-    if let Err(e) = super::thread("logger", move || logger.stop()) {
-        log::error(format_args!("no thread to stop a logging program: {e}"));
-    }
-}
+use crate::runtime::Runtime;
 
 impl Shim {
     /// `Task.Create`.
@@ -96,7 +34,7 @@ impl Shim {
         self: &Arc<Self>,
         request: CreateTaskRequest,
     ) -> Result<CreateTaskResponse, TaskError> {
-        let order = understand(request)?;
+        let order = Order::of(request)?;
         self.admits()?;
         let id = order.request.id.clone();
         {
@@ -258,48 +196,6 @@ impl Shim {
         Ok(())
     }
 
-    pub(super) fn open_streams(&self, plan: &Plan, stdio: &Stdio, id: &str) -> Result<Opened, TaskError> {
-        let owner = Owner { id, namespace: &self.settings.namespace };
-        let opened = crate::io::open(plan, stdio.terminal, &owner, &self.reaper);
-        let mut opened =
-            opened.map_err(|e| TaskError::failed(format_args!("failed to create process I/O: {e}")))?;
-        opened.pipes[0] &= !stdio.stdin.is_empty();
-        Ok(opened)
-    }
-
-    /// Has the runtime make a process, with its streams; returns its terminal and pid.
-    pub(super) fn launch(
-        &self,
-        streams: &Streams<'_>,
-        session: SessionId,
-        direct: ChildStdio,
-        pid_file: &Path,
-        run: impl FnOnce(Launch<'_>) -> Result<(), TaskError>,
-    ) -> Result<(Option<Console>, u32), TaskError> {
-        let failed = |what: &'static str| move |e: io::Error| TaskError::failed(format_args!("{what}: {e}"));
-        let _ = std::fs::remove_file(pid_file);
-        let console = if streams.stdio.terminal {
-            let socket = ConsoleSocket::new(streams.bundle, streams.name)
-                .map_err(failed("failed to create OCI runtime console socket"))?;
-            let path = socket.path();
-            run(Launch { pid_file, console_socket: Some(&path), stdio: ChildStdio::default() })?;
-            let console = socket.receive().map_err(failed("failed to retrieve console master"))?;
-            let sources = console.sources(!streams.stdio.stdin.is_empty());
-            self.io.connect(session, sources.map_err(failed("failed to start console copy"))?);
-            Some(console)
-        } else {
-            let mut pipes = Pipes::new(streams.pipes, streams.io_owner)
-                .map_err(failed("failed to create process I/O"))?;
-            pipes.child.stdout = pipes.child.stdout.or(direct.stdout);
-            pipes.child.stderr = pipes.child.stderr.or(direct.stderr);
-            run(Launch { pid_file, console_socket: None, stdio: pipes.child })?;
-            self.io.connect(session, pipes.sources);
-            None
-        };
-        let pid = read_pid(pid_file).map_err(failed("failed to retrieve OCI runtime container pid"))?;
-        Ok((console, pid))
-    }
-
     fn creation_failed(self: &Arc<Self>, id: &str) {
         let ends = {
             let mut held = self.lock();
@@ -326,48 +222,8 @@ impl Shim {
     }
 }
 
-/// What a process's streams are made from.
-pub(super) struct Streams<'a> {
-    pub bundle: &'a Path,
-    /// The container's or the exec's id.
-    pub name: &'a str,
-    pub stdio: &'a Stdio,
-    pub pipes: [bool; 3],
-    pub io_owner: (u32, u32),
-}
-
 fn ending() -> TaskError {
     TaskError::new(Kind::Unavailable, "shim is shutting down")
-}
-
-fn understand(request: CreateTaskRequest) -> Result<Order, TaskError> {
-    let invalid = |text: String| TaskError::new(Kind::InvalidArgument, text);
-    if !is_plain_name(&request.id) {
-        return Err(invalid(format!("container id {:?} must be letters, digits, '_', '.', '-'", request.id)));
-    }
-    let bundle = PathBuf::from(&request.bundle);
-    if !bundle.is_absolute() {
-        return Err(invalid(format!("bundle {:?} is not an absolute path", request.bundle)));
-    }
-    if !request.checkpoint.is_empty() && !request.checkpoint.starts_with('/') {
-        return Err(invalid(format!("checkpoint {:?} is not an absolute path", request.checkpoint)));
-    }
-    let options = Options::from_any(request.options.as_ref()).map_err(invalid)?;
-    let streams = Plan::of_process(request.terminal, &request.stdin, &request.stdout, &request.stderr);
-    let streams = streams.map_err(|e| invalid(e.to_string()))?;
-    let mounts = mounts::plan(&request.rootfs).map_err(|e| invalid(e.to_string()))?;
-    let own_pids = SpecFacts::read(&bundle).map(|facts| facts.own_pids).unwrap_or_else(|e| {
-        // the runtime says what is wrong with the spec
-        log::debug(format_args!("bundle {}: config.json: {e}", bundle.display()));
-        false
-    });
-    let stdio = Stdio {
-        stdin: request.stdin.clone(),
-        stdout: request.stdout.clone(),
-        stderr: request.stderr.clone(),
-        terminal: request.terminal,
-    };
-    Ok(Order { request, bundle, options, streams, stdio, mounts, own_pids })
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

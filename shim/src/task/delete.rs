@@ -8,7 +8,7 @@ use wharf_containerd::containerd::events::TaskDelete;
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse};
 
 use super::container::Container;
-use super::create::stop_in_background;
+use super::launch::stop_in_background;
 use super::process::{Process, State, exited_at};
 use super::{Shim, thread};
 use crate::error::TaskError;

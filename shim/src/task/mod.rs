@@ -7,6 +7,7 @@ mod container;
 mod create;
 mod delete;
 mod exec;
+mod launch;
 mod metrics;
 mod process;
 mod query;

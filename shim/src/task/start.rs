@@ -14,7 +14,7 @@ use wharf_kinds::Kind;
 use super::Shim;
 use super::announce::Happening;
 use super::container::Container;
-use super::create::{Streams, stop_in_background};
+use super::launch::{Streams, stop_in_background};
 use super::process::{Child, ExecPlan, Process, State};
 use crate::error::TaskError;
 use crate::reaper::{Adopted, Exit};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use prost_types::Any;
 use wharf_containerd::containerd::runc::v1::Options;
-use wharf_containerd::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult};
+use wharf_containerd::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult, Extension};
 use wharf_containerd::containerd::task::v3::{DeleteRequest, DeleteResponse, ShutdownRequest};
 use wharf_containerd::{to_any, type_url};
 use wharf_shim::ttrpc::{CallError, Client};
@@ -45,10 +45,8 @@ impl Bundle {
     pub fn grouped(name: &str, args: &[&str], of: &Bundle) -> Bundle {
         let mut bundle = Bundle::new(name, args);
         bundle.sockets = of.sockets.clone();
-        let path = bundle.path().join("config.json");
-        let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        spec["annotations"] = serde_json::json!({"io.kubernetes.cri.sandbox-id": of.id});
-        std::fs::write(path, spec.to_string()).unwrap();
+        let group = serde_json::json!({"io.kubernetes.cri.sandbox-id": of.id});
+        bundle.change_spec(|spec| spec["annotations"] = group);
         bundle
     }
 
@@ -125,9 +123,51 @@ impl Bundle {
         command
     }
 
+    /// Changes config.json.
+    pub fn change_spec(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let path = self.path().join("config.json");
+        let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut spec);
+        std::fs::write(path, spec.to_string()).unwrap();
+    }
+
     /// Starts the shim as a daemon does.
     pub fn start(&self) -> Shim {
-        let mut child = self.start_asked();
+        self.started(self.start_asked())
+    }
+
+    /// The same, told runtime options.
+    pub fn start_with(&self, options: &Options) -> Shim {
+        self.started(self.asked(self.command("start"), Some(options)))
+    }
+
+    /// The same, in another environment.
+    pub fn start_in(&self, environment: &[(&str, &str)]) -> Shim {
+        let mut command = self.command("start");
+        command.envs(environment.iter().copied());
+        self.started(self.asked(command, None))
+    }
+
+    /// A `start` that has to fail: what it says.
+    pub fn start_fails(&self, options: Option<&Options>, environment: &[(&str, &str)]) -> String {
+        let mut command = self.command("start");
+        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        let output = self.asked(command, options).wait_with_output().unwrap();
+        assert!(!output.status.success(), "it started");
+        assert!(output.stdout.is_empty(), "it told an address");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Sees that a start that failed left no server and no socket.
+    pub fn has_no_server(&self) {
+        if let Ok(pid) = std::fs::read_to_string(self.path().join("shim.pid")) {
+            until_gone(pid.parse().unwrap());
+        }
+        let sockets = std::fs::read_dir(&self.sockets).map(|entries| entries.count()).unwrap_or(0);
+        assert_eq!(sockets, 0, "a socket is left");
+    }
+
+    fn started(&self, mut child: Child) -> Shim {
         let mut answer = Vec::new();
         child.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
         assert!(child.wait().unwrap().success());
@@ -140,14 +180,20 @@ impl Bundle {
 
     /// `start`, told what a daemon tells; its answer is not read.
     pub fn start_asked(&self) -> Child {
+        self.asked(self.command("start"), None)
+    }
+
+    fn asked(&self, mut command: Command, options: Option<&Options>) -> Child {
+        let value = options.map(|options| to_any(type_url::RUNC_OPTIONS, options));
         let params = BootstrapParams {
             instance_id: self.id.clone(),
             namespace: "test".into(),
             containerd_grpc_address: "/none".into(),
             socket_dir: Some(self.sockets.to_str().unwrap().to_owned()),
+            extensions: value.map(|value| Extension { value: Some(value) }).into_iter().collect(),
             ..BootstrapParams::default()
         };
-        let mut child = self.command("start").spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(&params.encode_to_vec()).unwrap();
         child
     }
