@@ -1,6 +1,7 @@
 //! Reading config.json, and the error that names the bad field.
 
-use oci_spec::runtime::{Capability, LinuxResources, Spec};
+use crate::spec::Spec;
+use oci_spec::runtime::{Capability, LinuxResources};
 use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
@@ -43,8 +44,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(text)
 }
 
-/// The text with its process as the parser wants it, if that changes anything: `user` added, which the specification's
-/// schema does not require (ids that are not given are 0); flags of the scheduler by the parser's names; capabilities
+/// The text with its process as the parser wants it, if that changes anything: flags of the scheduler by the parser's names; capabilities
 /// that nobody knows left out with a warning, as runc does, since a newer kernel's are no error.
 fn amended(text: &[u8]) -> Option<Vec<u8>> {
     let mut value: serde_json::Value = serde_json::from_slice(text).ok()?;
@@ -57,10 +57,6 @@ fn amended(text: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     let mut changed = false;
-    process.entry("user").or_insert_with(|| {
-        changed = true;
-        serde_json::json!({"uid": 0, "gid": 0})
-    });
     if let Some(flags) = process.get_mut("scheduler").and_then(|s| s.get_mut("flags")?.as_array_mut()) {
         for flag in flags {
             let name = match flag.as_str() {
@@ -161,7 +157,7 @@ pub fn load(bundle: &Path) -> Result<(Vec<u8>, Spec), ConfigError> {
     let path = bundle.join("config.json");
     let text = read(&path)?;
     let mut spec: Spec = parse(&text, &path.display().to_string())?;
-    let resources = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut());
+    let resources = spec.linux.as_mut().and_then(|l| l.resources_mut().as_mut());
     forget_absent_pids(resources, &text, "/linux/resources/pids/limit");
     Ok((text, spec))
 }
@@ -169,14 +165,14 @@ pub fn load(bundle: &Path) -> Result<(Vec<u8>, Spec), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::{Process, Spec};
+    use crate::spec::Process;
 
     #[test]
     fn a_process_without_user_is_roots() {
         let process: Process = parse(br#"{"cwd":"/","args":["x"]}"#, "p").unwrap();
-        assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
+        assert_eq!((process.user.uid(), process.user.gid()), (0, 0));
         let spec: Spec = parse(br#"{"ociVersion":"1.0.0","process":{"cwd":"/"}}"#, "c").unwrap();
-        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+        assert_eq!(spec.process.as_ref().unwrap().user.uid(), 0);
     }
 
     #[test]
@@ -190,7 +186,7 @@ mod tests {
             let text = format!(r#"{{"ociVersion":"1.0.0","linux":{{"resources":{{"pids":{pids}}}}}}}"#);
             std::fs::write(dir.path().join("config.json"), text).unwrap();
             let (_, spec) = load(dir.path()).unwrap();
-            let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+            let resources = spec.linux.as_ref().unwrap().resources().as_ref().unwrap();
             assert_eq!(resources.pids().is_some(), is_some, "{pids}");
         }
     }
@@ -200,7 +196,7 @@ mod tests {
         let text = br#"{"cwd":"/","args":["x"],"capabilities":{"bounding":["CAP_KILL","CAP_UNKNOWN","UNKNOWN_CAP"]},
             "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]}}"#;
         let process: Process = parse(text, "p").unwrap();
-        let bounding = process.capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        let bounding = process.capabilities.as_ref().unwrap().bounding().clone().unwrap();
         assert_eq!(bounding.into_iter().collect::<Vec<_>>(), [Capability::Kill]);
         let plan = crate::plan::process::plan(&process, "").unwrap();
         assert_eq!(plan.scheduler.unwrap().flags, 0x05);

@@ -29,6 +29,7 @@ mod seccomp;
 mod self_exe;
 pub mod signals;
 mod sources;
+pub mod spec;
 pub mod state;
 mod timestamp;
 

@@ -3,7 +3,8 @@
 //! the rest of the protocol hands descriptors and main processes over.
 
 use crate::console;
-use oci_spec::runtime::{MountBuilder, Spec};
+use crate::spec::Spec;
+use oci_spec::runtime::MountBuilder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -40,14 +41,9 @@ pub fn add_to(spec: &mut Spec, dir: &Path) -> Result<(), oci_spec::OciSpecError>
     let options = ["bind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
     let mount =
         MountBuilder::default().destination(IN_CONTAINER).source(dir).typ("bind").options(options).build()?;
-    let mut mounts = spec.mounts().clone().unwrap_or_default();
-    mounts.push(mount);
-    spec.set_mounts(Some(mounts));
-    if let Some(mut process) = spec.process().clone() {
-        let mut env = process.env().clone().unwrap_or_default();
-        env.push(format!("NOTIFY_SOCKET={IN_CONTAINER}/{NAME}"));
-        process.set_env(Some(env));
-        spec.set_process(Some(process));
+    spec.mounts.get_or_insert_default().push(mount);
+    if let Some(process) = &mut spec.process {
+        process.env.get_or_insert_default().push(format!("NOTIFY_SOCKET={IN_CONTAINER}/{NAME}"));
     }
     Ok(())
 }

@@ -15,10 +15,11 @@ pub mod sysctl;
 
 use crate::config::ConfigError;
 use crate::host::Host;
+use crate::spec::Spec;
 use devices::Device;
 use mounts::{MountOp, clean_absolute};
 use namespaces::NamespacePlan;
-use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxResources, LinuxSeccomp};
 use process::ProcessPlan;
 use std::path::{Path, PathBuf};
 use wharf_sys::mount::Propagation;
@@ -60,17 +61,17 @@ pub struct ContainerPlan {
 
 /// Plans a container from its config.json. Every refusal happens here, before anything has been touched.
 pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, ConfigError> {
-    version(spec.version())?;
+    version(&spec.version)?;
     let process = spec
-        .process()
+        .process
         .as_ref()
         .ok_or_else(|| ConfigError::invalid("process", "missing; it is required to create a container"))?;
-    let root = spec.root().as_ref().ok_or_else(|| ConfigError::invalid("root", "missing; it is required"))?;
+    let root = spec.root.as_ref().ok_or_else(|| ConfigError::invalid("root", "missing; it is required"))?;
     if root.path().as_os_str().is_empty() {
         return Err(ConfigError::invalid("root.path", "empty; a directory is required"));
     }
     let linux = spec
-        .linux()
+        .linux
         .as_ref()
         .ok_or_else(|| ConfigError::invalid("linux", "missing; it is required on Linux"))?;
     let namespaces = namespaces::plan(linux.namespaces().as_deref().unwrap_or_default())?;
@@ -83,7 +84,7 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         gid_mappings: mappings(linux.gid_mappings().as_deref(), "linux.gidMappings")?,
         time_offsets: time_offsets(linux)?,
         mounts: mounts::plan(
-            spec.mounts().as_deref().unwrap_or_default(),
+            spec.mounts.as_deref().unwrap_or_default(),
             mounts::Places {
                 bundle,
                 rootfs: &clean_absolute("root.path", &bundle.join(root.path()))?,
@@ -95,10 +96,10 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
         readonly: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
         sysctl: sysctl::plan(linux, &namespaces)?,
-        hostname: spec.hostname().clone().filter(|h| !h.is_empty()),
-        domainname: spec.domainname().clone().filter(|d| !d.is_empty()),
+        hostname: spec.hostname.clone().filter(|h| !h.is_empty()),
+        domainname: spec.domainname.clone().filter(|d| !d.is_empty()),
         process: process::plan(process, "process")?,
-        hooks: spec.hooks().clone().unwrap_or_default(),
+        hooks: spec.hooks.clone().unwrap_or_default(),
         seccomp: linux.seccomp().clone(),
         resources: linux.resources().clone().unwrap_or_default(),
         cgroups_path: linux
@@ -109,8 +110,8 @@ pub fn plan(spec: &Spec, bundle: &Path, host: &Host) -> Result<ContainerPlan, Co
         placement: placement::plan(linux)?,
         rdt: rdt::plan(linux)?,
         net_devices: net_devices::plan(linux, &namespaces)?,
-        annotations: spec.annotations().clone().unwrap_or_default(),
-        oci_version: spec.version().clone(),
+        annotations: spec.annotations.clone().unwrap_or_default(),
+        oci_version: spec.version.clone(),
         namespaces,
     };
     plan.process.limited_cpus = process::limits_cpus(&plan.resources);

@@ -2,11 +2,12 @@
 
 use std::path::{Component, Path};
 
-use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
+use oci_spec::runtime::LinuxSeccomp;
 use runw::config::{ConfigError, parse};
 use runw::host::Host;
 use runw::plan::mounts::MountKind;
 use runw::plan::{ContainerPlan, plan, process};
+use runw::spec::{Process, Spec};
 use wharf_seccomp::{Program, SeccompError, compile};
 
 use crate::outcome;

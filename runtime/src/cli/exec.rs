@@ -7,8 +7,9 @@ use crate::container::ContainerError;
 use crate::container::exec::{Options, exec as execute, saved_spec};
 use crate::container::status::Container;
 use crate::relay;
+use crate::spec::{Process, Spec};
 use crate::state::StateRoot;
-use oci_spec::runtime::{Capability, Process, Spec, User};
+use oci_spec::runtime::{Capability, User};
 use wharf_sys::signal::{SignalFd, block_all};
 
 /// Exit code of an exec that did not get to its program.
@@ -50,34 +51,34 @@ fn process(args: &ExecArgs, command: &[String], spec: &Spec) -> Result<Process, 
     let mut process: Process = match &args.process {
         Some(path) => config::read_json(path)?,
         None => {
-            let mut process = spec.process().clone().unwrap_or_default();
-            process.set_args(Some(command.to_vec())).set_terminal(Some(false)).set_console_size(None);
+            let mut process = spec.process.clone().unwrap_or_default();
+            process.args = Some(command.to_vec());
+            process.terminal = Some(false);
+            process.console_size = None;
             process
         }
     };
     if args.process.is_some() {
         if args.tty {
-            process.set_terminal(Some(true));
+            process.terminal = Some(true);
         }
         return Ok(process);
     }
-    process.set_terminal(Some(args.tty));
+    process.terminal = Some(args.tty);
     if let Some(cwd) = &args.cwd {
-        process.set_cwd(cwd.into());
+        process.cwd = cwd.into();
     }
     if !args.env.is_empty() {
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(args.env.iter().cloned());
-        process.set_env(Some(env));
+        process.env.get_or_insert_default().extend(args.env.iter().cloned());
     }
     if args.no_new_privs {
-        process.set_no_new_privileges(Some(true));
+        process.no_new_privileges = Some(true);
     }
     if args.apparmor.is_some() {
-        process.set_apparmor_profile(args.apparmor.clone());
+        process.apparmor_profile.clone_from(&args.apparmor);
     }
     if args.process_label.is_some() {
-        process.set_selinux_label(args.process_label.clone());
+        process.selinux_label.clone_from(&args.process_label);
     }
     user(args, &mut process)?;
     capabilities(&args.cap, &mut process)?;
@@ -85,7 +86,7 @@ fn process(args: &ExecArgs, command: &[String], spec: &Spec) -> Result<Process, 
 }
 
 fn user(args: &ExecArgs, process: &mut Process) -> Result<(), ContainerError> {
-    let mut user: User = process.user().clone();
+    let user: &mut User = &mut process.user;
     if let Some(text) = &args.user {
         let (uid, gid) = match text.split_once(':') {
             Some((uid, gid)) => (uid, Some(gid)),
@@ -108,7 +109,6 @@ fn user(args: &ExecArgs, process: &mut Process) -> Result<(), ContainerError> {
         gids.extend(&args.additional_gids);
         user.set_additional_gids(Some(gids));
     }
-    process.set_user(user);
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn capabilities(names: &[String], process: &mut Process) -> Result<(), Container
     if names.is_empty() {
         return Ok(());
     }
-    let mut caps = process.capabilities().clone().unwrap_or_default();
+    let mut caps = process.capabilities.clone().unwrap_or_default();
     for name in names {
         let capability: Capability = serde_json::from_value(name.as_str().into())
             .map_err(|_| ContainerError::Refused(format!("unknown capability {name:?}")))?;
@@ -135,6 +135,6 @@ fn capabilities(names: &[String], process: &mut Process) -> Result<(), Container
         }
         caps.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     }
-    process.set_capabilities(Some(caps));
+    process.capabilities = Some(caps);
     Ok(())
 }

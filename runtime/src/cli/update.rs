@@ -62,7 +62,7 @@ fn schemata(args: &UpdateArgs, container: &Container) -> Result<Option<(PathBuf,
         return Ok(None);
     }
     let spec = saved_spec(container)?;
-    let Some(rdt) = spec.linux().as_ref().and_then(|l| l.intel_rdt().as_ref()) else {
+    let Some(rdt) = spec.linux.as_ref().and_then(|l| l.intel_rdt().as_ref()) else {
         return Err(Failure::new("updating a non-existent Intel RDT configuration is not supported"));
     };
     let class = rdt.clos_id().as_deref().unwrap_or(&container.record.id);

@@ -9,8 +9,9 @@ use super::status::{Container, Status};
 use crate::criu::{self, Feature, Message, Notice, Streams, Version, Worker};
 use crate::log;
 use crate::rootfs::resolve::Root;
+use crate::spec::Spec;
 use external::External;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -161,7 +162,7 @@ fn flags(container: &Container, options: &Options, version: Version) -> Message 
 
 /// Network and pid namespaces that others made are not saved, but named for the restore.
 fn namespaces(spec: &Spec, version: Version, message: &mut Message) -> Result<(), ContainerError> {
-    for ns in spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten()) {
+    for ns in spec.linux.iter().flat_map(|l| l.namespaces().iter().flatten()) {
         let (kind, key) = match ns.typ() {
             LinuxNamespaceType::Network => ("net", "extRootNetNS"),
             LinuxNamespaceType::Pid => ("pid", "extRootPidNS"),
@@ -187,7 +188,7 @@ fn mounts(container: &Container, spec: &Spec, message: &mut Message) -> Result<(
     for External { target, .. } in external::mounts(&root, spec, &container.record)? {
         external::add(message, &target, &target);
     }
-    let linux = spec.linux().as_ref();
+    let linux = spec.linux.as_ref();
     for masked in linux.iter().flat_map(|l| l.masked_paths().iter().flatten()) {
         // one that is not there hides nothing; a directory is hidden by a filesystem of its own
         let file = root.open(Path::new(masked), OFlags::PATH).ok().and_then(|fd| fstat(&fd).ok());

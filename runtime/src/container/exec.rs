@@ -15,8 +15,8 @@ use crate::process::limits;
 use crate::process::program::{self, Program};
 use crate::rootfs::procfs::Proc;
 use crate::rootfs::resolve::Root;
+use crate::spec::{Process, Spec};
 use crate::{config, console, rootless, seccomp};
-use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -72,14 +72,14 @@ pub fn exec(
     }
     let mut plan = process::plan(process, "process")?;
     plan.limited_cpus =
-        spec.linux().as_ref().and_then(|l| l.resources().as_ref()).is_some_and(process::limits_cpus);
+        spec.linux.as_ref().and_then(|l| l.resources().as_ref()).is_some_and(process::limits_cpus);
     Host::detect().check_labels(&plan, None, "process")?;
     if plan.terminal && options.detach && options.console_socket.is_none() {
         return Err(ContainerError::Refused(
             "cannot allocate tty if runw will detach without setting console socket".into(),
         ));
     }
-    let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let profile = spec.linux.as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = profile
         .map(seccomp::compile)
         .transpose()
@@ -100,7 +100,7 @@ pub fn exec(
         })
         .transpose()?;
     let joiner = sub_cgroups(&container.record.cgroup, &options.sub_cgroups)?.joiner()?;
-    let placement = spec.linux().as_ref().map(placement::plan).transpose()?.unwrap_or_default();
+    let placement = spec.linux.as_ref().map(placement::plan).transpose()?.unwrap_or_default();
     launch(container, spec, plan, placement, filter, joiner, init, socket, options)
 }
 
@@ -269,12 +269,12 @@ fn serve(
 ) -> Result<Option<OwnedFd>, ContainerError> {
     let terminal = channel.expect_fd(Step::Terminal)?;
     if let Some(listener) = channel.expect_fd(Step::Listener)? {
-        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let profile = spec.linux.as_ref().and_then(|l| l.seccomp().as_ref());
         let init = container.record.init.map_or(0, |p| p.pid);
         let state = HookState::of(&container.record).value("running", init);
         listener::hand_over(profile, &state, pid, &listener)?;
     }
-    if let Some(rdt) = spec.linux().as_ref().map(rdt::plan).transpose()?.flatten() {
+    if let Some(rdt) = spec.linux.as_ref().map(rdt::plan).transpose()?.flatten() {
         let root = Path::new(crate::rdt::ROOT);
         let group = crate::rdt::group(root, &rdt, &container.record.id);
         crate::rdt::join(root, &group, pid)?;

@@ -2,7 +2,7 @@
 
 use super::id_list;
 use crate::config::ConfigError;
-use oci_spec::runtime::Process;
+use crate::spec::Process;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -17,17 +17,14 @@ pub struct Affinity {
 
 /// Checks `execCPUAffinity`; `at` is its JSON path.
 pub fn plan(process: &Process, at: &str) -> Result<Affinity, ConfigError> {
-    let Some(given) = process.exec_cpu_affinity() else { return Ok(Affinity::default()) };
+    let Some(given) = &process.exec_cpu_affinity else { return Ok(Affinity::default()) };
     let list = |text: &Option<String>, name: &str| match text.as_deref() {
         None | Some("") => Ok(None),
         Some(text) => id_list::parse(text, id_list::MAX_CPU)
             .map(Some)
             .map_err(|e| ConfigError::invalid(format!("{at}.{name}"), e)),
     };
-    Ok(Affinity {
-        initial: list(given.initial(), "initial")?,
-        last: list(given.cpu_affinity_final(), "final")?,
-    })
+    Ok(Affinity { initial: list(&given.initial, "initial")?, last: list(&given.last, "final")? })
 }
 
 fn set(cpus: impl IntoIterator<Item = u32>) -> Result<(), Errno> {

@@ -3,9 +3,9 @@
 use super::affinity::{self, Affinity};
 use super::capabilities::CapSets;
 use crate::config::ConfigError;
+use crate::spec::Process;
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxResources, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Process,
-    Scheduler,
+    IOPriorityClass, LinuxResources, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType, Scheduler,
 };
 use rustix::process::{Resource, Rlimit};
 use std::ffi::CString;
@@ -44,20 +44,20 @@ pub struct ProcessPlan {
 /// Checks `process`; `at` is its JSON path ("process", or "" for an exec's own file).
 pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
     let field = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
-    let args = process.args().clone().unwrap_or_default();
+    let args = process.args.clone().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
         return Err(ConfigError::invalid(field("args"), "empty; the program to run is required"));
     }
     if let Some(i) = args.iter().position(|a| a.contains('\0')) {
         return Err(ConfigError::invalid(format!("{}[{i}]", field("args")), "contains a NUL byte"));
     }
-    let env = environment(process.env().as_deref().unwrap_or_default(), &field("env"))?;
-    let cwd = process.cwd().clone();
+    let env = environment(process.env.as_deref().unwrap_or_default(), &field("env"))?;
+    let cwd = process.cwd.clone();
     if !cwd.is_absolute() {
         return Err(ConfigError::invalid(field("cwd"), format!("{:?} is not an absolute path", cwd)));
     }
-    let terminal = process.terminal().unwrap_or(false);
-    let console_size = match process.console_size() {
+    let terminal = process.terminal.unwrap_or(false);
+    let console_size = match &process.console_size {
         None => None,
         Some(size) => match (u16::try_from(size.height()), u16::try_from(size.width())) {
             (Ok(0), Ok(0)) => None,
@@ -67,7 +67,7 @@ pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
             }
         },
     };
-    let user = process.user();
+    let user = &process.user;
     let umask = user.umask();
     if umask.is_some_and(|u| u > 0o777) {
         return Err(ConfigError::invalid(field("user.umask"), "more than 0777"));
@@ -90,16 +90,16 @@ pub fn plan(process: &Process, at: &str) -> Result<ProcessPlan, ConfigError> {
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask,
-        caps: CapSets::from_spec(process.capabilities().as_ref()),
+        caps: CapSets::from_spec(process.capabilities.as_ref()),
         rlimits: rlimits(process, &field("rlimits"))?,
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        oom_score_adj: oom_score(process.oom_score_adj(), &field("oomScoreAdj"))?,
-        apparmor: process.apparmor_profile().clone().filter(|p| !p.is_empty()),
-        selinux: process.selinux_label().clone().filter(|l| !l.is_empty()),
+        no_new_privileges: process.no_new_privileges.unwrap_or(false),
+        oom_score_adj: oom_score(process.oom_score_adj, &field("oomScoreAdj"))?,
+        apparmor: process.apparmor_profile.clone().filter(|p| !p.is_empty()),
+        selinux: process.selinux_label.clone().filter(|l| !l.is_empty()),
         affinity: affinity::plan(process, &field("execCPUAffinity"))?,
         limited_cpus: false,
-        scheduler: process.scheduler().as_ref().map(|s| scheduler(s, &field("scheduler"))).transpose()?,
-        io_priority: match process.io_priority() {
+        scheduler: process.scheduler.as_ref().map(|s| scheduler(s, &field("scheduler"))).transpose()?,
+        io_priority: match &process.io_priority {
             None => None,
             Some(p) => {
                 let class = match p.class() {
@@ -161,7 +161,7 @@ fn oom_score(value: Option<i32>, at: &str) -> Result<Option<i32>, ConfigError> {
 
 fn rlimits(process: &Process, at: &str) -> Result<Vec<(Resource, Rlimit)>, ConfigError> {
     let mut out: Vec<(Resource, Rlimit)> = Vec::new();
-    for (i, limit) in process.rlimits().iter().flatten().enumerate() {
+    for (i, limit) in process.rlimits.iter().flatten().enumerate() {
         let resource = match limit.typ() {
             PosixRlimitType::RlimitCpu => Resource::Cpu,
             PosixRlimitType::RlimitFsize => Resource::Fsize,

@@ -4,8 +4,9 @@
 use crate::criu::Message;
 use crate::rootfs::RootfsError;
 use crate::rootfs::resolve::Root;
+use crate::spec::Spec;
 use crate::state::Record;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::LinuxNamespaceType;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -29,9 +30,9 @@ pub fn add(message: &mut Message, key: &str, value: &str) {
 /// Bind mounts, and cgroups where they are no mounts of the container's own.
 pub fn mounts(root: &Root, spec: &Spec, record: &Record) -> Result<Vec<External>, RootfsError> {
     let mut out = Vec::new();
-    let linux = spec.linux().iter().flat_map(|l| l.namespaces().iter().flatten());
+    let linux = spec.linux.iter().flat_map(|l| l.namespaces().iter().flatten());
     let own_cgroups = linux.into_iter().any(|ns| ns.typ() == LinuxNamespaceType::Cgroup);
-    for mount in spec.mounts().iter().flatten() {
+    for mount in spec.mounts.iter().flatten() {
         let kind = mount.typ().as_deref().unwrap_or_default();
         let is_bind = kind == "bind" || mount.options().iter().flatten().any(|o| o == "bind" || o == "rbind");
         if is_bind {
@@ -66,7 +67,7 @@ fn cgroups(target: &str, record: &Record, out: &mut Vec<External>) {
 
 /// The device nodes of config.json, which are mounts where they could not be made.
 pub fn devices(spec: &Spec) -> Vec<String> {
-    let linux = spec.linux().iter();
+    let linux = spec.linux.iter();
     linux.flat_map(|l| l.devices().iter().flatten()).map(|d| text(d.path())).collect()
 }
 

@@ -6,8 +6,8 @@ use crate::container::checkpoint::{DESCRIPTORS, NEW_NETWORK, external};
 use crate::criu::{FIRST_EXTRA_FD, Message};
 use crate::plan::ContainerPlan;
 use crate::rootfs::resolve::Root;
+use crate::spec::Spec;
 use crate::state::Record;
-use oci_spec::runtime::Spec;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ pub fn externals(
     for mount in external::mounts(rootfs, spec, record)? {
         external::add(message, &mount.target, &mount.source);
     }
-    if spec.linux().iter().any(|l| l.masked_paths().iter().flatten().next().is_some()) {
+    if spec.linux.iter().any(|l| l.masked_paths().iter().flatten().next().is_some()) {
         external::add(message, external::MASK, external::MASK);
     }
     for device in external::devices(spec) {
