@@ -1,18 +1,21 @@
-//! A container's directories: made, re-opened, joined, listed, removed.
+//! A container's directories: re-opened, joined, listed, removed.
+
+mod create;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir as DirStream, FileType, Mode as FileMode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir as DirStream, FileType, Mode as FileMode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
+pub use self::create::Making;
 use crate::error::CgroupError;
 use crate::file::{open, put, read_at, write_at};
-use crate::hierarchy::{Hierarchies, Hierarchy, Mode, open_dir};
+use crate::hierarchy::{Hierarchies, Mode, open_dir};
 use crate::lexical::clean;
-use crate::plan::{Paths, Plan};
+use crate::plan::Paths;
 
 /// How long a cgroup may stay busy after its last process has gone.
 const DELETE_DEADLINE: Duration = Duration::from_secs(2);
@@ -64,51 +67,6 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes the planned directories. Existing ones are taken as they are (see [`Cgroup::existed`]); on an error the
-    /// directories made by this call are removed again.
-    pub fn create(h: &Hierarchies, plan: &Plan) -> Result<Cgroup, CgroupError> {
-        Self::create_forgiving(h, plan, |_| false)
-    }
-
-    /// Likewise, without the hierarchies where an error is forgiven: an ordinary user may be given some of version 1's
-    /// controllers and not others. Limits of the others are errors when they are set.
-    pub fn create_forgiving(
-        h: &Hierarchies,
-        plan: &Plan,
-        forgiven: impl Fn(&CgroupError) -> bool,
-    ) -> Result<Cgroup, CgroupError> {
-        let mut made = Undo(Vec::new());
-        let mut dirs = Vec::with_capacity(h.all().len());
-        for (hierarchy, parts) in h.all().iter().zip(&plan.below) {
-            let before = made.0.len();
-            match Self::create_in(h, hierarchy, parts, &mut made) {
-                Ok(dir) => dirs.push(dir),
-                Err(e) if forgiven(&e) => drop(Undo(made.0.split_off(before))),
-                Err(e) => return Err(e),
-            }
-        }
-        made.0.clear();
-        Ok(Cgroup { mode: h.mode(), dirs })
-    }
-
-    fn create_in(
-        h: &Hierarchies,
-        hierarchy: &Hierarchy,
-        parts: &[String],
-        made: &mut Undo,
-    ) -> Result<Dir, CgroupError> {
-        let path: PathBuf =
-            std::iter::once(hierarchy.point.as_path()).chain(parts.iter().map(Path::new)).collect();
-        let below = parts.join("/");
-        let new = make(hierarchy, parts, &below, &path, h.mode(), made)?;
-        let fd = openat(&hierarchy.fd, below.as_str(), DIRECTORY, FileMode::empty())
-            .map_err(|e| CgroupError::io("open cgroup", &path, e))?;
-        if hierarchy.controllers.iter().any(|c| c == "cpuset") {
-            seed_cpuset(hierarchy, parts, new)?;
-        }
-        Ok(Dir { controllers: hierarchy.controllers.clone(), path, fd, existed: !new })
-    }
-
     /// Opens the directories that a state file names. Those that are gone are left out.
     pub fn from_paths(paths: &Paths) -> Result<Cgroup, CgroupError> {
         let mut by_path: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
@@ -302,126 +260,20 @@ impl Joiner {
         self.tasks.iter().try_for_each(|fd| put(fd, b"0"))
     }
 
+    /// The open files, to be passed on to a process that is there already.
+    pub fn tasks(&self) -> &[OwnedFd] {
+        &self.tasks
+    }
+
+    /// What such a process makes of the files it gets. Version 2's directory it has been born in.
+    pub fn of_tasks(tasks: Vec<OwnedFd>) -> Self {
+        Self { tasks, unified: None }
+    }
+
     /// Version 2's directory, for clone3's CLONE_INTO_CGROUP, which does not take that lock either.
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
         self.unified.as_ref().map(AsFd::as_fd)
     }
-}
-
-/// Removes on drop what was made, newest first.
-struct Undo(Vec<PathBuf>);
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            let _ = rustix::fs::rmdir(path);
-        }
-    }
-}
-
-/// Makes one hierarchy's directory with its parents; true if the last one is new.
-fn make(
-    h: &Hierarchy,
-    parts: &[String],
-    below: &str,
-    path: &Path,
-    mode: Mode,
-    made: &mut Undo,
-) -> Result<bool, CgroupError> {
-    let rights = FileMode::from_raw_mode(0o755);
-    let limited = mode == Mode::Unified;
-    match mkdirat(&h.fd, below, rights) {
-        Ok(()) => {
-            made.0.push(path.to_owned());
-            if limited {
-                enable_controllers(h, parts)?;
-            }
-            return Ok(true);
-        }
-        Err(Errno::EXIST) => {
-            if limited {
-                enable_controllers(h, parts)?;
-            }
-            return Ok(false);
-        }
-        Err(Errno::NOENT) => {}
-        Err(e) => return Err(CgroupError::io("create cgroup", path, e)),
-    }
-    let mut new = false;
-    for depth in 1..=parts.len() {
-        let sub = parts[..depth].join("/");
-        match mkdirat(&h.fd, sub.as_str(), rights) {
-            Ok(()) => {
-                made.0.push(h.point.join(&sub));
-                new = true;
-            }
-            Err(Errno::EXIST) => new = false,
-            Err(e) => return Err(CgroupError::io("create cgroup", &h.point.join(&sub), e)),
-        }
-    }
-    if limited {
-        enable_controllers(h, parts)?;
-    }
-    Ok(new)
-}
-
-/// Makes every controller of the root available in the directory, as far as its parents allow. A controller that
-/// stays missing is an error only when a limit wants it.
-fn enable_controllers(h: &Hierarchy, parts: &[String]) -> Result<(), CgroupError> {
-    let root = read_at(h.fd.as_fd(), "cgroup.controllers")
-        .map_err(|e| CgroupError::io("read", &h.point.join("cgroup.controllers"), e))?;
-    let leaf = format!("{}/cgroup.controllers", parts.join("/"));
-    if read_at(h.fd.as_fd(), &leaf).is_ok_and(|t| t.split_whitespace().eq(root.split_whitespace())) {
-        return Ok(());
-    }
-    let wanted: Vec<String> = root.split_whitespace().map(|c| format!("+{c}")).collect();
-    for depth in 0..parts.len() {
-        let file = match depth {
-            0 => "cgroup.subtree_control".to_owned(),
-            _ => format!("{}/cgroup.subtree_control", parts[..depth].join("/")),
-        };
-        if write_at(h.fd.as_fd(), &file, &wanted.join(" ")).is_err() {
-            // all or nothing in one write: keep those that do work
-            for one in &wanted {
-                let _ = write_at(h.fd.as_fd(), &file, one);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A new v1 cpuset is empty and takes no process: it gets its parent's CPUs and memory nodes, from the topmost
-/// empty one downwards.
-fn seed_cpuset(h: &Hierarchy, parts: &[String], new: bool) -> Result<(), CgroupError> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        let name = |depth: usize| match depth {
-            0 => file.to_owned(),
-            _ => format!("{}/{file}", parts[..depth].join("/")),
-        };
-        let get = |depth: usize| {
-            read_at(h.fd.as_fd(), &name(depth))
-                .map(|t| t.trim().to_owned())
-                .map_err(|e| CgroupError::io("read", &h.point.join(name(depth)), e))
-        };
-        let mut depth = parts.len();
-        if !new && !get(depth)?.is_empty() {
-            continue;
-        }
-        let mut value = String::new();
-        while depth > 0 && value.is_empty() {
-            depth -= 1;
-            value = get(depth)?;
-        }
-        for child in depth + 1..=parts.len() {
-            write_at(h.fd.as_fd(), &name(child), &value).map_err(|e| CgroupError::Write {
-                path: h.point.join(name(child)),
-                value: value.clone(),
-                source: e.into(),
-                hint: String::new(),
-            })?;
-        }
-    }
-    Ok(())
 }
 
 fn children(dir: BorrowedFd<'_>) -> Result<Vec<std::ffi::CString>, Errno> {

@@ -22,7 +22,7 @@ mod plan;
 pub mod stats;
 pub mod systemd;
 
-pub use cgroup::{Cgroup, Joiner};
+pub use cgroup::{Cgroup, Joiner, Making};
 pub use error::CgroupError;
 pub use hierarchy::{DEFAULT_ROOT, Hierarchies, Mode};
 pub use limits::check;

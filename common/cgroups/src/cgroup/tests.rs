@@ -4,17 +4,17 @@ use crate::devices::default_rules;
 use crate::limits::cpu_shares_to_weight;
 use crate::oom::OomEvent;
 use crate::plan::Driver;
+use crate::plan::Plan;
 use oci_spec::runtime::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 fn unique() -> String {
     assert!(rustix::process::geteuid().is_root(), "this test makes cgroups: run it as root");
-    format!("/wharf-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    // pids repeat in isolated runs side by side; cgroups are the machine's
+    let dir = tempfile::Builder::new().prefix("wharf-test-").tempdir().unwrap();
+    format!("/{}", dir.path().file_name().unwrap().to_string_lossy())
 }
 
 /// A cgroup of the machine that is removed with what is in it.
@@ -50,7 +50,7 @@ fn sleeper() -> Child {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(2));
