@@ -9,7 +9,7 @@ STATIC  := -C target-feature=+crt-static -C relocation-model=static
 SMALL   := target/$(HOST)/small
 export WHARF_BIN_DIR := $(CURDIR)/$(BIN)
 
-.PHONY: run stop build test check interop bench promise test-vm fuzz-smoke fuzz clean setup setup-test help
+.PHONY: run stop build test check interop bench promise soak test-vm fuzz-smoke fuzz clean setup setup-test help
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -42,6 +42,10 @@ interop: setup-test build
 ## make promise  the restart test alone
 promise: setup-test build
 	packaging/run-tests promise
+
+## make soak     the tests of random input with more of it, from SEEDS (20) seeds, the first of them SEED (the time)
+soak: setup-test
+	packaging/soak $(or $(SEEDS),20) $(SEED)
 
 ## make check    format, lints, dependency policy, architecture, docs
 check:

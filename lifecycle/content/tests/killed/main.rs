@@ -24,6 +24,7 @@ const ROOT: &str = "WHARF_KILLED_ROOT";
 fn worker() {
     let Some(root) = std::env::var_os(ROOT) else { panic!("{ROOT} names no folder") };
     let world = World::open(Path::new(&root));
+    world.collect();
     let mut out = std::io::stdout();
     writeln!(out, "\nready").unwrap();
     for line in std::io::stdin().lines() {
@@ -115,6 +116,8 @@ fn run(rounds: &[Round]) {
     let dir = tempfile::tempdir().unwrap();
     let mut model = Model::default();
     for round in rounds {
+        // the worker begins with a collection
+        model.collect();
         let heard = run_and_kill(dir.path(), &round.ops, round.kill_at, round.within);
         for (op, outcome) in round.ops.iter().zip(&heard.outcomes) {
             let stages = model.perform(*op);
@@ -149,7 +152,11 @@ fn run(rounds: &[Round]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 32,
+        max_shrink_iters: 32,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn root_nothing_is_lost_or_left_wherever_the_process_is_killed(
         rounds in proptest::collection::vec(round(), 1..6),

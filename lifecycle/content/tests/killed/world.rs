@@ -143,7 +143,13 @@ impl World {
         };
         match outcome {
             Ok(()) => true,
-            Err(Refused::NotFound | Refused::AlreadyExists | Refused::FailedPrecondition) => false,
+            // the last: a parent that is not committed
+            Err(
+                Refused::NotFound
+                | Refused::AlreadyExists
+                | Refused::FailedPrecondition
+                | Refused::InvalidArgument,
+            ) => false,
             Err(kind) => panic!("{op:?}: {kind:?}"),
         }
     }

@@ -96,14 +96,15 @@ fn a_workloads_call_costs_few_instructions() {
 #[test]
 fn compiling_takes_well_under_a_millisecond_when_optimised() {
     let profile = docker(&[]);
-    let begin = Instant::now();
-    for _ in 0..20 {
+    let each = |_| {
+        let begin = Instant::now();
         compile(&profile).unwrap();
-    }
-    let each = begin.elapsed() / 20;
+        begin.elapsed()
+    };
     // this build is not optimised, and the machine may be busy: a bound for a blunder, not a measurement
-    assert!(each.as_millis() < 50, "{each:?}");
-    println!("{each:?} a profile");
+    let best = (0..40).map(each).min().unwrap();
+    assert!(best.as_millis() < 50, "{best:?}");
+    println!("{best:?} a profile");
 }
 
 #[test]
