@@ -60,7 +60,7 @@ impl Tasks {
             // a client that expects it to have vanished with its shim, as with containerd
             self.take_remains(&old).await?;
         }
-        let reservation = self.reserve(&request.namespace, &request.id)?;
+        let reservation = self.reserve_after(&request.namespace, &request.id).await?;
         let config = &self.shared.config;
         let bundle = Bundle::at(&config.root, &config.state, &request.namespace, &request.id);
         let spec = container.spec.as_ref().map(|any| any.value.clone());

@@ -52,7 +52,14 @@ impl Tasks {
                 _ => exit,
             };
         }
-        self.tear_down(task).await;
+        self.mark(task);
+        // from here on it is gone, for clients and for a daemon that starts anew; nobody needs to wait for the rest
+        let leaving = self.leave(task);
+        let (tasks, task) = (self.clone(), task.clone());
+        tokio::spawn(async move {
+            tasks.tear_down(&task).await;
+            drop(leaving);
+        });
         exit
     }
 
@@ -93,15 +100,20 @@ impl Tasks {
         if let Err(error) = self.shared.launcher.delete(&task.program, &task.bundle).await {
             tracing::warn!(id, namespace, %error, "failed to clean up after shim without a task");
         }
+        self.mark(task);
         self.tear_down(task).await;
     }
 
-    /// Ends the shim and removes what is left. Needs [`Task::claim_ending`].
+    /// A daemon that finds the bundle removes it and ends the shim.
+    fn mark(&self, task: &Arc<Task>) {
+        if let Err(error) = task.bundle.mark_deleted() {
+            tracing::warn!(id = task.id(), namespace = task.bundle.namespace, %error, "failed to mark bundle");
+        }
+    }
+
+    /// Ends the shim and removes what is left, of a bundle that is marked. Needs [`Task::claim_ending`].
     pub(crate) async fn tear_down(&self, task: &Arc<Task>) {
         let (id, namespace) = (task.id(), &task.bundle.namespace);
-        if let Err(error) = task.bundle.mark_deleted() {
-            tracing::warn!(id, namespace, %error, "failed to mark bundle");
-        }
         let request = ShutdownRequest { id: id.into(), now: false };
         match task.call::<_, ()>("Shutdown", &request, limits::SHUTDOWN).await {
             // a shim may be gone before it has answered

