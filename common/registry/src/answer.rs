@@ -1,8 +1,8 @@
 //! Reading answers: bounded bodies, and errors in the registry's form.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
 
@@ -100,9 +100,19 @@ impl Report {
     }
 }
 
-/// `Retry-After` in seconds. A date is not read: clocks differ.
+/// How long the registry asks to wait: `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), none if it is past.
+///
+/// A date is measured against the answer's own `Date`, where it has one: clocks differ.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let asked = text(RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(asked).ok()?;
+    let now =
+        text(DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now);
+    Some(at.duration_since(now).unwrap_or_default())
 }
 
 fn from_entry(entry: &ErrorEntry) -> (String, String) {
@@ -165,4 +175,36 @@ fn printable(text: &str) -> String {
 /// An answer that breaks the specification.
 pub(crate) fn malformed(method: &Method, url: &Url, reason: impl Into<String>) -> RegistryError {
     RegistryError::Malformed { method: spelled(method), url: shown(url), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn asked(retry_after: &'static str, date: Option<&'static str>) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(retry_after));
+        if let Some(date) = date {
+            headers.insert(DATE, HeaderValue::from_static(date));
+        }
+        super::retry_after(&headers)
+    }
+
+    #[test]
+    fn a_registry_asks_for_a_wait_in_seconds_or_until_a_date() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(asked("7", None), seconds(7));
+        assert_eq!(asked(" 7 ", None), seconds(7));
+        let now = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:52 GMT", now), seconds(15));
+        assert_eq!(asked("Sunday, 06-Nov-94 08:50:37 GMT", now), seconds(60), "the obsolete form");
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:00 GMT", now), seconds(0), "past");
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:00 GMT", None), seconds(0), "by our own clock");
+        assert!(asked("Fri, 31 Dec 9999 23:59:59 GMT", None) > seconds(1 << 30));
+        for nonsense in ["", "soon", "-1", "1.5", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(asked(nonsense, now), None, "{nonsense:?}");
+        }
+    }
 }

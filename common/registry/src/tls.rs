@@ -6,17 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::ResolvesClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, Error, InconsistentKeys, RootCertStore, SignatureScheme};
 
-use self::pinned::Pinned;
+use self::verifier::Verifier;
 use crate::error::RegistryError;
 
-mod pinned;
+mod verifier;
 
 const MAX_PEM: u64 = 1 << 20;
 
@@ -68,7 +67,7 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Regi
         .with_safe_default_protocol_versions()
         .map_err(|e| RegistryError::Settings(e.to_string()))?;
     let builder = if settings.skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier::of_nothing(provider)))
     } else {
         let mut roots = system_roots();
         let mut named = Vec::new();
@@ -85,7 +84,7 @@ pub(crate) fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Regi
         if named.is_empty() {
             builder.with_root_certificates(roots)
         } else {
-            let verifier = Pinned::new(roots, named, provider)?;
+            let verifier = Verifier::pinned(roots, named, provider)?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
@@ -159,44 +158,4 @@ fn read(file: &Path) -> Result<Vec<u8>, RegistryError> {
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
     CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<_, _>>().map_err(|e| unusable(file, &e))
-}
-
-#[derive(Debug)]
-struct NoVerification(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let supported = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, supported)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let supported = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, supported)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

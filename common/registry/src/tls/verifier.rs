@@ -1,39 +1,54 @@
-//! Registries that show a certificate which the operator has named as an authority.
+//! Whose certificates are taken, beyond what rustls does by itself.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 use crate::error::RegistryError;
 
-/// Verifies as rustls does, and takes one thing more: a self-signed certificate that says of itself that it is an
-/// authority, shown by the registry, if it is byte for byte one of those that the operator named for this host. That is
-/// what `openssl req -x509` makes, and what Go's clients take.
-///
-/// Whoever has its key could sign a certificate for the registry with it anyhow. The system's authorities have no part
-/// in this.
+/// Verifies less than rustls does: signatures always, certificates as it was made to.
 #[derive(Debug)]
-pub(super) struct Pinned {
-    verifier: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+pub(super) struct Verifier {
+    certificates: Certificates,
+    provider: Arc<CryptoProvider>,
 }
 
-impl Pinned {
-    /// `named` are among the `roots`.
-    pub fn new(
+#[derive(Debug)]
+enum Certificates {
+    Any,
+    /// `named` are among those that the verifier trusts.
+    Pinned {
+        verifier: Arc<WebPkiServerVerifier>,
+        named: Vec<CertificateDer<'static>>,
+    },
+}
+
+impl Verifier {
+    /// Whoever answers is taken for the registry.
+    pub fn of_nothing(provider: Arc<CryptoProvider>) -> Verifier {
+        Verifier { certificates: Certificates::Any, provider }
+    }
+
+    /// Verifies as rustls does, and takes one thing more: a self-signed certificate that says of itself that it is an
+    /// authority, shown by the registry, if it is byte for byte one of those that the operator named for this host.
+    /// That is what `openssl req -x509` makes, and what Go's clients take. `named` are among the `roots`.
+    ///
+    /// Whoever has its key could sign a certificate for the registry with it anyhow. The system's authorities have no
+    /// part in this.
+    pub fn pinned(
         roots: RootCertStore,
         named: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Pinned, RegistryError> {
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+    ) -> Result<Verifier, RegistryError> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|e| RegistryError::Settings(e.to_string()))?;
-        Ok(Pinned { verifier, named })
+        Ok(Verifier { certificates: Certificates::Pinned { verifier, named }, provider })
     }
 }
 
@@ -43,7 +58,7 @@ fn is_authority_itself(error: &Error) -> bool {
     matches!(cause.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -52,8 +67,11 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(error) if is_authority_itself(&error) && self.named.contains(end_entity) => {
+        let Certificates::Pinned { verifier, named } = &self.certificates else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(error) if is_authority_itself(&error) && named.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -67,7 +85,8 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
+        let supported = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, supported)
     }
 
     fn verify_tls13_signature(
@@ -76,11 +95,12 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
+        let supported = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, supported)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -111,7 +131,7 @@ mod tests {
         let mut roots = RootCertStore::empty();
         named.iter().for_each(|certificate| roots.add((*certificate).clone()).unwrap());
         let named = named.iter().map(|certificate| (*certificate).clone()).collect();
-        let verifier = Pinned::new(roots, named, Arc::new(ring::default_provider())).unwrap();
+        let verifier = Verifier::pinned(roots, named, Arc::new(ring::default_provider())).unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
         let now = UnixTime::since_unix_epoch(at.duration_since(SystemTime::UNIX_EPOCH).unwrap());
         let name = ServerName::try_from(name.to_owned()).unwrap();
