@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+
+use crate::wait::SOON;
 
 /// An answer: status code and the raw body (still chunked where the server chunks).
 #[derive(Debug)]
@@ -23,21 +24,21 @@ impl Answer {
 /// One request over the unix socket `socket`; the connection is closed afterwards.
 pub fn unix(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(SOON))?;
     exchange(&mut stream, method, path, body.as_bytes())
 }
 
 /// The same with a body of any bytes and a content type.
 pub fn unix_bytes(socket: &Path, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(SOON))?;
     exchange(&mut stream, method, path, body)
 }
 
 /// `GET /` on 127.0.0.1.
 pub fn get_local(port: u16) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(SOON))?;
     exchange(&mut stream, "GET", "/", b"")
 }
 

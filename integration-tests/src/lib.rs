@@ -6,13 +6,14 @@
 pub mod client;
 pub mod image;
 pub mod leaks;
+pub mod port;
 pub mod pty;
 pub mod registry;
 pub mod stack;
 pub mod wait;
 
 pub use stack::Stack;
-pub use wait::eventually;
+pub use wait::{SOON, eventually};
 
 /// The path of one of our programs.
 ///

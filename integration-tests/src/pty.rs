@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// A child on a terminal, and what it has printed so far.
 pub struct Terminal {
@@ -73,7 +73,7 @@ impl Terminal {
             let rest = seen.get(from..)?;
             rest.windows(text.len()).position(|w| w == text.as_bytes()).map(|at| from + at + text.len())
         };
-        let deadline = std::time::Instant::now() + Duration::from_secs(15);
+        let deadline = std::time::Instant::now() + SOON;
         loop {
             if let Some(at) = look() {
                 return at;
@@ -101,9 +101,8 @@ impl Terminal {
     /// Waits for the end and gives the exit code.
     pub fn exit_code(mut self) -> i32 {
         let screen = self.seen.clone();
-        let status = eventually("the program on the terminal ends", Duration::from_secs(20), || {
-            self.child.try_wait().expect("wait")
-        });
+        let status =
+            eventually("the program on the terminal ends", SOON, || self.child.try_wait().expect("wait"));
         status.code().unwrap_or_else(|| {
             panic!(
                 "ended by a signal; screen:\n{}",

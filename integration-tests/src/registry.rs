@@ -1,12 +1,10 @@
 //! Debian's docker-registry on a loopback port, for one test.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// A running registry; dropping it ends the process.
 pub struct Registry {
@@ -23,18 +21,18 @@ impl Registry {
 
     /// The same with more lines of configuration.
     pub fn start_with(dir: &Path, more: &str) -> Registry {
-        let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
         let storage = dir.join("registry");
         fs::create_dir_all(&storage).expect("a folder");
         let config = dir.join("registry.yml");
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
-             http:\n  addr: 127.0.0.1:{port}\n\
+            "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\n\
+             http:\n  addr: 127.0.0.1:0\n\
              validation:\n  manifests:\n    urls:\n      allow:\n        - ^http://127\\.0\\.0\\.1\n{more}",
             storage.display()
         );
         fs::write(&config, text).expect("a file");
-        let log = File::create(dir.join("registry.log")).expect("a log file");
+        let path = dir.join("registry.log");
+        let log = File::create(&path).expect("a log file");
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
@@ -43,10 +41,14 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("docker-registry is installed: run `make test`");
-        eventually("the registry listens", Duration::from_secs(10), || {
-            TcpStream::connect(("127.0.0.1", port)).ok()
+        // a port found free beforehand may be another's by now: it finds one itself, and says which
+        let mut registry = Registry { child, port: 0 };
+        registry.port = eventually("the registry listens", SOON, || {
+            let log = fs::read_to_string(&path).expect("its log");
+            let (_, rest) = log.split_once("listening on 127.0.0.1:")?;
+            rest.split_once(|c: char| !c.is_ascii_digit())?.0.parse().ok()
         });
-        Registry { child, port }
+        registry
     }
 
     /// Pushes an image archive with skopeo under `name`; gives the reference to pull.

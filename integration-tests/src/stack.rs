@@ -11,11 +11,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 use crate::{image, leaks, program};
-
-/// How long a daemon may take until its socket answers.
-const START: Duration = Duration::from_secs(20);
 
 /// Both daemons, and everything they make, below one temporary folder.
 pub struct Stack {
@@ -150,7 +147,7 @@ impl Stack {
     }
 
     fn await_socket(&self, name: &str, path: &Path) {
-        let deadline = std::time::Instant::now() + START;
+        let deadline = std::time::Instant::now() + SOON;
         while UnixStream::connect(path).is_err() {
             assert!(std::time::Instant::now() < deadline, "{name} does not answer:\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(2));
@@ -272,7 +269,7 @@ impl Stack {
             left.extend(sockets_below(&self.dir().join("ls")));
             left
         };
-        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        let deadline = std::time::Instant::now() + SOON;
         loop {
             let left = look();
             if left.is_empty() || std::time::Instant::now() > deadline {
@@ -338,7 +335,7 @@ impl Drop for Stack {
         }
         let name = self.cgroup.clone();
         if !std::thread::panicking() {
-            eventually("the test's cgroups are removed", Duration::from_secs(10), || {
+            eventually("the test's cgroups are removed", SOON, || {
                 leaks::cgroups_named(&name).iter().for_each(|c| drop(fs::remove_dir(c)));
                 leaks::cgroups_named(&name).is_empty().then_some(())
             });

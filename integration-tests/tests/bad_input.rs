@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use rustix::mount::{MountFlags, mount};
 use wharf_integration_tests::client::{unix, unix_bytes};
 use wharf_integration_tests::stack::text;
-use wharf_integration_tests::{Stack, eventually, image, leaks, program};
+use wharf_integration_tests::{SOON, Stack, eventually, image, leaks, program};
 
 fn message(answer: &wharf_integration_tests::client::Answer) -> String {
     let body = answer.text();
@@ -273,7 +272,7 @@ fn root_a_second_daemon_on_the_same_root_is_refused() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon starts");
-        eventually("the second daemon gives up", Duration::from_secs(20), || child.try_wait().expect("wait"));
+        eventually("the second daemon gives up", SOON, || child.try_wait().expect("wait"));
         let out = child.wait_with_output().expect("output");
         assert!(!out.status.success());
         let said = text(&out);
@@ -371,9 +370,7 @@ fn root_a_full_disk_of_the_engine_loses_no_container() {
     stack.ok(&["run", "-di", "--name", "before", "--network", "none", "busybox", "sh", "-c", &script]);
     let last_line =
         |stack: &Stack, name: &str| stack.ok(&["logs", name]).lines().last().unwrap_or_default().to_owned();
-    eventually("the lines are there", Duration::from_secs(20), || {
-        (last_line(&stack, "before") == "line 2000").then_some(())
-    });
+    eventually("the lines are there", SOON, || (last_line(&stack, "before") == "line 2000").then_some(()));
     let later = format!("{}; {lines}; {lines}; exit 7", wait_for("go"));
     stack.ok(&["run", "-d", "--name", "later", "--network", "none", "busybox", "sh", "-c", &later]);
     let filler = root.join("filler");
@@ -395,13 +392,13 @@ fn root_a_full_disk_of_the_engine_loses_no_container() {
     );
     assert!(stack.ok(&["ps", "--format", "{{.Names}}"]).contains("before"), "{}", stack.logs());
     stack.ok(&["exec", "before", "touch", "/go"]);
-    eventually("a log without room holds nobody up", Duration::from_secs(20), || {
+    eventually("a log without room holds nobody up", SOON, || {
         stack.wharf(&["exec", "before", "test", "-e", "/said"]).status.success().then_some(())
     });
     fs::remove_file(&filler).expect("removed");
 
     stack.ok(&["exec", "before", "touch", "/on"]);
-    eventually("the log goes on when there is room", Duration::from_secs(20), || {
+    eventually("the log goes on when there is room", SOON, || {
         (last_line(&stack, "before") == "resumed").then_some(())
     });
     stack.ok(&["run", "--rm", "--network", "none", "busybox", "true"]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wharf_integration_tests::pty::Terminal;
 use wharf_integration_tests::registry::Registry;
 use wharf_integration_tests::stack::text;
-use wharf_integration_tests::{Stack, eventually};
+use wharf_integration_tests::{SOON, Stack, eventually};
 
 fn archive() -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -44,15 +44,13 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     let mut victim = client(&stack, &["run", "--rm", "--name", "victim", image, "sleep", "1000"])
         .spawn()
         .expect("the client runs");
-    eventually("it can be killed", Duration::from_secs(10), || {
-        output(&["kill", "victim"]).status.success().then_some(())
-    });
+    eventually("it can be killed", SOON, || output(&["kill", "victim"]).status.success().then_some(()));
     assert_eq!(victim.wait().expect("the client ends").code(), Some(137));
 
     let mut shell = Terminal::start(&client(&stack, &["run", "-it", "--name", "shell", image, "bash"]));
     shell.send("tty; echo te'rmi'nal\n");
     shell.expect(0, "terminal\r\n");
-    eventually("the window size reaches bash", Duration::from_secs(10), || {
+    eventually("the window size reaches bash", SOON, || {
         // a change that comes before the docker CLI listens for SIGWINCH is lost on it: change until it is seen
         shell.resize(40, 132);
         shell.resize(40, 133);
@@ -81,9 +79,7 @@ fn through(client: impl Fn(&Stack, &[&str]) -> Command) {
     exec.send("cat /etc/debian_version; exit 4\n");
     exec.expect(0, "12.");
     assert_eq!(exec.exit_code(), 4);
-    eventually("it has said all", Duration::from_secs(10), || {
-        ok(&["logs", "work"]).contains("line 3").then_some(())
-    });
+    eventually("it has said all", SOON, || ok(&["logs", "work"]).contains("line 3").then_some(()));
     ok(&["kill", "work"]);
     assert_eq!(ok(&["wait", "work"]), "137");
     let mut said = String::new();

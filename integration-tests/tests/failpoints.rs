@@ -13,16 +13,15 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use wharf_failpoints::{Point, VARIABLE};
-use wharf_integration_tests::{eventually, image, leaks, program};
+use wharf_integration_tests::{SOON, eventually, image, leaks, program};
 
 const IMAGE: &str = "docker.io/library/busybox:latest";
-/// Generous: the machine may be busy with other tests.
-const SOON: Duration = Duration::from_secs(30);
 
 /// A lifecycle daemon on folders of its own.
 struct Lifecycle {
     dir: TempDir,
     daemon: Option<Child>,
+    armed: bool,
 }
 
 /// How the work of a run ended.
@@ -37,7 +36,7 @@ impl Lifecycle {
         assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
         let dir = tempfile::Builder::new().prefix("wf").rand_bytes(6).tempdir().expect("a temporary folder");
         image::busybox(&dir.path().join("image.tar"), "busybox:latest").expect("an image archive");
-        Lifecycle { dir, daemon: None }
+        Lifecycle { dir, daemon: None, armed: false }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,6 +58,7 @@ impl Lifecycle {
         let mut command = Command::new(daemon);
         command.arg("--root").arg(self.path("lib")).arg("--state").arg(self.path("run"));
         command.arg("--address").arg(self.path("d.sock")).env("PATH", path).env_remove(VARIABLE);
+        self.armed = armed.is_some();
         if let Some(setting) = armed {
             command.env(VARIABLE, setting);
         }
@@ -77,10 +77,11 @@ impl Lifecycle {
         self.daemon.as_mut().is_none_or(|daemon| daemon.try_wait().expect("wait").is_some())
     }
 
-    fn dies_soon(&mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_millis(300);
+    /// Whether an armed daemon dies within a while. Others do not.
+    fn dies_within(&mut self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
         while !self.has_died() {
-            if Instant::now() > deadline {
+            if !self.armed || Instant::now() > deadline {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -101,7 +102,7 @@ impl Lifecycle {
             if ended && !died {
                 let output = ctr.wait_with_output().expect("output");
                 // a client may see the connection break before the daemon's end can be waited for
-                let is_cut = !output.status.success() && self.dies_soon();
+                let is_cut = !output.status.success() && self.dies_within(SOON);
                 return (!is_cut).then_some(output);
             }
             if died || Instant::now() > deadline {
@@ -143,14 +144,7 @@ impl Lifecycle {
             }
         }
         // what is announced or removed after the answer
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline {
-            if self.has_died() {
-                return Ended::DaemonDied;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ended::Done
+        if self.dies_within(SOON) { Ended::DaemonDied } else { Ended::Done }
     }
 
     /// Removes what an interrupted client left behind, as a person would.
@@ -196,11 +190,18 @@ impl Lifecycle {
 
     /// Nothing of the work is there any more.
     fn assert_empty(&mut self) {
-        assert!(self.blobs().is_empty(), "blobs are left");
-        assert_eq!(names(&self.path("lib/content/ingest")), Vec::<String>::new(), "ingests are left");
-        assert_eq!(names(&self.path("lib/snapshots/overlay")), Vec::<String>::new(), "snapshots are left");
-        let bundles = self.path("run/io.containerd.runtime.v2.task/fp");
-        assert_eq!(names(&bundles), Vec::<String>::new(), "bundles are left");
+        let folders = [
+            "lib/content/blobs/sha256",
+            "lib/content/ingest",
+            "lib/snapshots/overlay",
+            "run/io.containerd.runtime.v2.task/fp",
+        ];
+        for folder in folders {
+            // a shim that died is cleaned up after beside other work
+            eventually(&format!("nothing is left in {folder}"), SOON, || {
+                names(&self.path(folder)).is_empty().then_some(())
+            });
+        }
         let own = self.daemon.as_ref().map(|daemon| daemon.id() as i32);
         eventually("no process is left", SOON, || {
             leaks::processes_of(self.dir.path()).iter().all(|(pid, _)| Some(*pid) == own).then_some(())
@@ -280,8 +281,10 @@ macro_rules! points {
         #[test]
         fn every_point_is_tested() {
             let tested: BTreeSet<Point> = [$($(Point::$point),+),+].into();
-            // those of images need a client of the transfer service: the test `transfer` has them
-            let here = Point::ALL.iter().copied().filter(|point| !point.name().starts_with("image."));
+            // those of images need a client of the transfer service, which the test `transfer` has, those of mounts
+            // one of the mounts service, in the test `lifecycle`
+            let elsewhere = |point: &Point| ["image.", "mount."].iter().any(|p| point.name().starts_with(p));
+            let here = Point::ALL.iter().copied().filter(|point| !elsewhere(point));
             assert_eq!(tested, here.collect());
         }
     };

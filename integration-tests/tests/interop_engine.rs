@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use wharf_integration_tests::stack::text;
-use wharf_integration_tests::{eventually, image, leaks, program};
+use wharf_integration_tests::{SOON, eventually, image, leaks, program};
 
 /// A process of the test's, ended with it.
 struct Running(Child);
@@ -23,7 +23,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.0);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let deadline = std::time::Instant::now() + Duration::from_secs(15);
+        let deadline = std::time::Instant::now() + SOON;
         while matches!(self.0.try_wait(), Ok(None)) {
             if std::time::Instant::now() > deadline {
                 let _ = self.0.kill();
@@ -74,9 +74,7 @@ fn drive(host: &str, archive: &Path, logs: impl Fn() -> String) {
         "-c",
         "echo started; exec sleep 1000",
     ]);
-    eventually("its output is in the log", Duration::from_secs(5), || {
-        (ok(&["logs", "box"]) == "started").then_some(())
-    });
+    eventually("its output is in the log", SOON, || (ok(&["logs", "box"]) == "started").then_some(()));
     assert_eq!(ok(&["exec", "box", "echo", "inside"]), "inside");
     assert_eq!(code(&["exec", "box", "sh", "-c", "exit 4"]), Some(4));
     assert_eq!(ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "box running");
@@ -106,9 +104,7 @@ fn root_interop_wharfd_on_the_original_containerd_and_its_shim() {
             .arg(path("c.sock")),
         &path("containerd.log"),
     );
-    eventually("containerd answers", Duration::from_secs(20), || {
-        std::os::unix::net::UnixStream::connect(path("c.sock")).ok()
-    });
+    eventually("containerd answers", SOON, || std::os::unix::net::UnixStream::connect(path("c.sock")).ok());
     let cgroup = format!("wharf-test-{}-engine", dir.path().file_name().expect("a name").to_string_lossy());
     let host = format!("unix://{}", path("w.sock").display());
     let wharfd = Running::start(
@@ -128,9 +124,7 @@ fn root_interop_wharfd_on_the_original_containerd_and_its_shim() {
             .args(["--add-runtime", "runc=io.containerd.runc.v2", "--default-runtime", "runc"]),
         &path("wharfd.log"),
     );
-    eventually("wharfd answers", Duration::from_secs(20), || {
-        std::os::unix::net::UnixStream::connect(path("w.sock")).ok()
-    });
+    eventually("wharfd answers", SOON, || std::os::unix::net::UnixStream::connect(path("w.sock")).ok());
     let archive = image::busybox_archive(dir.path()).expect("an archive");
     drive(&host, &archive, || fs::read_to_string(path("wharfd.log")).unwrap_or_default());
     drop(wharfd);
@@ -158,9 +152,7 @@ fn root_interop_our_cli_on_the_original_dockerd() {
             .args(["--cgroup-parent", &format!("/{cgroup}")]),
         &path("dockerd.log"),
     );
-    eventually("dockerd answers", Duration::from_secs(40), || {
-        wharf(&host, &["version"]).status.success().then_some(())
-    });
+    eventually("dockerd answers", SOON, || wharf(&host, &["version"]).status.success().then_some(()));
     let archive = image::busybox_archive(dir.path()).expect("an archive");
     drive(&host, &archive, || fs::read_to_string(path("dockerd.log")).unwrap_or_default());
     drop(dockerd);

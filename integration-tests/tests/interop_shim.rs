@@ -5,17 +5,14 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use wharf_integration_tests::leaks::{mounts_below, processes_of};
 use wharf_integration_tests::pty::Terminal;
-use wharf_integration_tests::{eventually, image, program};
+use wharf_integration_tests::{SOON, eventually, image, program};
 
 const IMAGE: &str = "docker.io/library/busybox:latest";
-/// Generous: the machine may be busy with other tests.
-const SOON: Duration = Duration::from_secs(20);
 
 /// A containerd of its own whose shims are ours.
 struct Containerd {
@@ -205,5 +202,29 @@ fn root_a_container_lives_on_while_containerd_is_killed_and_comes_back() {
     let text = String::from_utf8_lossy(&deleted.stderr);
     assert!(text.contains("137"), "ctr tells a status other than 0: {text}");
     stack.ok(&["containers", "rm", "long"]);
+    stack.assert_nothing_left();
+}
+
+#[test]
+fn root_containerd_is_told_when_a_container_of_our_shim_runs_out_of_memory() {
+    let stack = Containerd::start();
+    let heard = stack.dir.path().join("heard");
+    let mut events = stack.ctr();
+    events.arg("events").stdin(Stdio::null()).stdout(fs::File::create(&heard).expect("a file"));
+    let mut events = events.spawn().expect("ctr runs");
+    // again and again: nobody can tell when ctr begins to listen
+    let greedy = "while :; do sh -c 'x=0123456789abcdef; while :; do x=$x$x; done'; sleep 0.2; done";
+    let flags = ["--detach", "--memory-limit", "16777216"];
+    stack.ok(&Containerd::run_args(&flags, "greedy", &["sh", "-c", greedy]));
+    eventually("the event", SOON, || {
+        let text = fs::read_to_string(&heard).expect("what was heard");
+        text.lines().any(|l| l.contains("/tasks/oom") && l.contains("greedy")).then_some(())
+    });
+    assert_eq!(stack.task("greedy").expect("a task").1, "RUNNING", "its first process was not killed");
+    let timeout = Pid::from_child(&events);
+    kill_process(timeout, Signal::TERM).expect("it runs");
+    events.wait().expect("it is reaped");
+    stack.ok(&["tasks", "rm", "-f", "greedy"]);
+    stack.ok(&["containers", "rm", "greedy"]);
     stack.assert_nothing_left();
 }

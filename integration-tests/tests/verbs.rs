@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wharf_integration_tests::pty::Terminal;
 use wharf_integration_tests::stack::text;
-use wharf_integration_tests::{Stack, eventually};
+use wharf_integration_tests::{SOON, Stack, eventually};
 
 /// Which client drives the daemon.
 #[derive(Clone, Copy)]
@@ -72,9 +72,7 @@ fn root_run_gives_the_containers_exit_code() {
         assert_eq!(d.code(&run(&["sh", "-c", "exit 3"])), 3);
         let words = ["run", "--rm", "--name", "victim", "--network", "none", "busybox", "sleep", "1000"];
         let mut child = d.command(&words).spawn().expect("the client runs");
-        eventually("it can be killed", Duration::from_secs(10), || {
-            d.output(&["kill", "victim"]).status.success().then_some(())
-        });
+        eventually("it can be killed", SOON, || d.output(&["kill", "victim"]).status.success().then_some(()));
         assert_eq!(child.wait().expect("the client ends").code(), Some(137));
         assert_eq!(d.code(&run(&["/etc/passwd"])), 126, "a file that is not executable");
         assert_eq!(d.code(&run(&["no-such-program"])), 127);
@@ -163,9 +161,7 @@ fn root_a_container_lives_through_all_its_verbs() {
             "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done",
         ]);
         assert_eq!(id.len(), 64);
-        eventually("the container is ready", Duration::from_secs(5), || {
-            (d.ok(&["logs", "one"]) == "ready").then_some(())
-        });
+        eventually("the container is ready", SOON, || (d.ok(&["logs", "one"]) == "ready").then_some(()));
         assert_eq!(
             d.ok(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.State}}"]),
             format!("{id} one busybox running")
@@ -186,9 +182,7 @@ fn root_a_container_lives_through_all_its_verbs() {
         );
         assert_eq!(d.ok(&["wait", "two"]), "5");
         d.ok(&["start", "two"]);
-        eventually("it printed again", Duration::from_secs(5), || {
-            (d.ok(&["logs", "two"]) == "ready\nready").then_some(())
-        });
+        eventually("it printed again", SOON, || (d.ok(&["logs", "two"]) == "ready\nready").then_some(()));
         assert_eq!(d.ok(&["logs", "-n", "1", "two"]), "ready");
         d.ok(&["restart", "-t", "2", "two"]);
         assert_eq!(d.ok(&["inspect", "--format", "{{.State.Status}}", "two"]), "running");
@@ -230,7 +224,7 @@ fn root_exec_runs_beside_the_container() {
         let mut terminal = Terminal::start(&d.command(&["exec", "-it", "box", "sh"]));
         terminal.send("tty && echo te'rmi'nal\n");
         let at = terminal.expect(0, "terminal\r\n");
-        eventually("the size reaches the container", Duration::from_secs(5), || {
+        eventually("the size reaches the container", SOON, || {
             // a change that comes before the docker CLI listens for SIGWINCH is lost on it: change until it is seen
             terminal.resize(33, 100);
             terminal.resize(33, 101);
@@ -313,7 +307,7 @@ fn root_events_tell_a_containers_life_in_order() {
         d.ok(&["run", "--name", "told", "--network", "none", "busybox", "true"]);
         d.ok(&["rm", "told"]);
         let until = (now + 60).to_string();
-        let replay = eventually("all events are replayed", Duration::from_secs(5), || {
+        let replay = eventually("all events are replayed", SOON, || {
             let until_now = std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .ok()?
@@ -389,7 +383,7 @@ fn root_a_restart_policy_restarts_and_stop_ends_it() {
             "-c",
             "echo up; exit 1",
         ]);
-        eventually("it was restarted twice", Duration::from_secs(10), || {
+        eventually("it was restarted twice", SOON, || {
             (d.ok(&["logs", "again"]).lines().count() >= 3).then_some(())
         });
         d.ok(&["stop", "again"]);

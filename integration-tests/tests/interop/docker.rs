@@ -1,7 +1,6 @@
 //! dockerd 20.10 with `--add-runtime runw=…`.
 
 use std::process::{Command, Output};
-use std::time::Instant;
 
 use super::{Ground, SOON, both, is_frozen, runw};
 use wharf_integration_tests::eventually;
@@ -145,9 +144,7 @@ fn root_dockerd_pauses_limits_and_measures_with_runw() {
     d.ok(&["update", "--memory", "64m", "--memory-swap", "64m", &id]);
     let stats = d.ok(&["stats", "--no-stream", "--format", "{{.MemUsage}}", &id]);
     assert!(stats.contains("/ 64MiB"), "{stats}");
-    let begin = Instant::now();
     d.ok(&["rm", "-f", &id]);
-    assert!(begin.elapsed() < SOON);
     assert_eq!(d.0.left_cgroups(), Vec::<std::path::PathBuf>::new());
 }
 

@@ -7,15 +7,12 @@ mod podman;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+pub use wharf_integration_tests::SOON;
 use wharf_integration_tests::{eventually, image, leaks, program};
-
-/// Generous: the machine may be busy with other tests.
-const SOON: Duration = Duration::from_secs(30);
 
 /// The folder, the cgroup and the daemons of one test; all of it ends with it.
 struct Ground {
@@ -28,14 +25,10 @@ struct Ground {
 impl Ground {
     fn new() -> Ground {
         assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::Builder::new().prefix("wi").rand_bytes(6).tempdir().expect("a temporary folder");
-        Ground {
-            dir,
-            name: format!("wharf-test-{}-{number}-interop", std::process::id()),
-            daemons: Vec::new(),
-        }
+        // pids repeat in isolated runs side by side; cgroups are the machine's
+        let name = format!("wharf-test-{}", dir.path().file_name().expect("a name").to_string_lossy());
+        Ground { dir, name, daemons: Vec::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -141,7 +134,7 @@ impl Drop for Ground {
         for mut daemon in self.daemons.drain(..).rev() {
             let pid = Pid::from_child(&daemon);
             let _ = kill_process(pid, Signal::TERM);
-            let ended = std::time::Instant::now() + Duration::from_secs(10);
+            let ended = std::time::Instant::now() + SOON;
             while matches!(daemon.try_wait(), Ok(None)) && std::time::Instant::now() < ended {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -163,7 +156,7 @@ impl Drop for Ground {
         for mount in leaks::mounts_below(self.dir.path()).into_iter().rev() {
             let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
         }
-        let removed = std::time::Instant::now() + Duration::from_secs(5);
+        let removed = std::time::Instant::now() + SOON;
         while !leaks::cgroups_named(&self.name).is_empty() && std::time::Instant::now() < removed {
             for cgroup in leaks::cgroups_named(&self.name) {
                 let _ = fs::remove_dir(cgroup);

@@ -17,11 +17,10 @@ use wharf_containerd::containerd::services::tasks::v1 as tasks;
 use wharf_containerd::containerd::services::tasks::v1::tasks_client::TasksClient;
 use wharf_containerd::containerd::types::{Descriptor, Mount};
 use wharf_containerd::containerd::v1::types::{Process, Status as State};
+pub use wharf_integration_tests::SOON;
 use wharf_integration_tests::leaks::{cgroups_named, mounts_below, processes_of};
 use wharf_integration_tests::{eventually, program};
 
-/// Generous: the machine may be busy with other tests.
-pub const SOON: Duration = Duration::from_secs(30);
 pub const NAMESPACE: &str = "test";
 const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 pub const RUNTIME: &str = "io.containerd.wharf.v2";
@@ -179,6 +178,21 @@ impl Daemon {
     pub async fn list(&self) -> Vec<Process> {
         let listed = self.tasks().list(within(tasks::ListTasksRequest::default())).await;
         listed.unwrap_or_else(|status| panic!("{status}\n{}", self.log())).into_inner().tasks
+    }
+
+    /// The list once every task's state is known, but for those of stuck shims: after a restart one that has not
+    /// answered at once is shown as unknown.
+    pub async fn settled(&self, stuck: &[&str]) -> Vec<Process> {
+        let begun = Instant::now();
+        loop {
+            let listed = self.list().await;
+            let unknown: Vec<_> = listed.iter().filter(|task| state(task) == State::Unknown).collect();
+            if unknown.iter().all(|task| stuck.contains(&task.id.as_str())) {
+                return listed;
+            }
+            assert!(begun.elapsed() < SOON, "{unknown:?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub async fn wait(&self, id: &str) -> u32 {

@@ -1,7 +1,5 @@
 //! The sandbox store and controller, and containers in a sandbox.
 
-use std::time::{Duration, Instant};
-
 use tonic::Code;
 use tonic::transport::Channel;
 use wharf_containerd::containerd::services::sandbox::v1 as api;
@@ -85,7 +83,7 @@ async fn root_a_sandbox_and_its_containers_live_through_the_daemons_death() {
     let filters = vec!["labels.tier==one".to_owned()];
     let found = store.list(within(api::StoreListRequest { filters })).await.expect("a list").into_inner();
     assert_eq!(found.list.len(), 1);
-    let listed = daemon.list().await;
+    let listed = daemon.settled(&[]).await;
     for id in ["web", "log"] {
         assert_eq!(state(task(&listed, id)), Status::Running, "{id}");
     }
@@ -103,9 +101,8 @@ async fn root_a_sandbox_and_its_containers_live_through_the_daemons_death() {
     let waiting = tokio::spawn(async move { waiter.wait(within(wait)).await });
     let stop =
         api::ControllerStopRequest { sandbox_id: ID.into(), sandboxer: SANDBOXER.into(), timeout_secs: 20 };
-    let asked = Instant::now();
+    // those that were killed in the end would not have exited with 7
     controller(&daemon).stop(within(stop)).await.expect("it stops");
-    assert!(asked.elapsed() < Duration::from_secs(15), "they were asked to end, not killed in the end");
     let ended = tokio::time::timeout(SOON, waiting).await.expect("told").expect("no panic");
     assert_eq!(ended.expect("an end").into_inner().exit_status, 0);
     assert_eq!(status(&daemon).await.state, "SANDBOX_NOTREADY");

@@ -23,10 +23,8 @@ use wharf_containerd::containerd::services::streaming::v1 as streaming;
 use wharf_containerd::containerd::services::transfer::v1 as transfer;
 use wharf_containerd::to_any;
 use wharf_failpoints::VARIABLE;
+pub use wharf_integration_tests::SOON;
 use wharf_integration_tests::{eventually, program};
-
-/// Generous: the machine may be busy with other tests.
-pub const SOON: Duration = Duration::from_secs(20);
 
 pub struct Daemon {
     pub dir: TempDir,

@@ -8,6 +8,7 @@ use wharf_containerd::containerd::types::transfer::{
     AuthRequest, AuthResponse, AuthType, ImageStore, OciRegistry, RegistryResolver,
 };
 use wharf_containerd::to_any;
+use wharf_integration_tests::port::Refusing;
 use wharf_integration_tests::registry::Registry;
 
 use crate::daemon::{Daemon, SOON};
@@ -88,7 +89,8 @@ async fn root_the_operators_folder_says_who_is_asked() {
     let hosts = setup.daemon.dir.path().join("hosts");
     let folder = hosts.join("registry.example_5000_");
     fs::create_dir_all(&folder).expect("a folder");
-    let gone = format!("127.0.0.1:{}", free_port());
+    let nobody = Refusing::new();
+    let gone = format!("127.0.0.1:{}", nobody.port);
     let text = format!(
         "server = \"https://{gone}\"\n[host.\"http://{gone}\"]\ndial_timeout = \"1s\"\n\
          [host.\"http://127.0.0.1:{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
@@ -109,10 +111,6 @@ async fn root_the_operators_folder_says_who_is_asked() {
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     assert!(refused.message().contains(&format!("http://{gone}/v2/wharf/layers/blobs/")), "{refused:?}");
     assert!(refused.message().ends_with("connect: connection refused"), "{refused:?}");
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port()
 }
 
 /// bcrypt of `hunter2`.
@@ -201,7 +199,8 @@ async fn root_credentials_are_the_clients_and_refusals_read_as_containerds() {
         pull(&missing).await,
         (Code::NotFound, format!("failed to resolve image: {missing}: not found"))
     );
-    let gone = format!("127.0.0.1:{}", free_port());
+    let nobody = Refusing::new();
+    let gone = format!("127.0.0.1:{}", nobody.port);
     let (code, text) = pull(&format!("{gone}/no/such:latest")).await;
     assert_eq!(code, Code::Unavailable, "{text}");
     let wanted = format!(

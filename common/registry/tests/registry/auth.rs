@@ -136,7 +136,7 @@ async fn basic_authentication() {
 
 #[tokio::test]
 async fn nobody_there_reads_as_docker_says_it() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = crate::Nobody::new();
     let repository = client().repository(&unused.to_string(), "x", Credentials::Anonymous).unwrap();
     let error = repository.resolve(&latest()).await.unwrap_err();
     let expected = format!("Get \"http://{unused}/v2/\": dial tcp {unused}: connect: connection refused");

@@ -1,6 +1,5 @@
 //! The operator's folder: mirrors in order, what each may be asked for, headers, namespaces.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,7 +57,7 @@ async fn registry(status: u16, name: &'static str) -> Fake {
 
 #[tokio::test]
 async fn hosts_are_asked_in_order_and_the_registry_last() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = crate::Nobody::new();
     let (first, second, last) =
         (registry(404, "first").await, registry(503, "second").await, registry(200, "last").await);
     let text = format!(
@@ -132,7 +131,7 @@ async fn paths_and_headers_are_the_operators() {
 
 #[tokio::test]
 async fn the_failure_that_got_furthest_is_told() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gone = crate::Nobody::new();
     let forbidden = registry(403, "x").await;
     let missing = registry(404, "x").await;
     let text = format!(

@@ -31,16 +31,16 @@ impl Registry {
     /// `http` and `more` are lines of its configuration.
     fn start(http: &str, more: &str) -> Registry {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = dir.path().join("config.yml");
         let storage = dir.path().join("data");
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
-             http:\n  addr: 127.0.0.1:{port}\n{http}{more}",
+            "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: 127.0.0.1:0\n{http}{more}",
             storage.display()
         );
         fs::write(&config, text).unwrap();
-        let log = File::create(dir.path().join("log")).unwrap();
+        let path = dir.path().join("log");
+        let log = File::create(&path).unwrap();
         let child = Command::new("docker-registry")
             .args([Path::new("serve"), &config])
             .stdin(Stdio::null())
@@ -48,12 +48,19 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("docker-registry is installed: run `make test`");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "the registry does not listen");
+        // a port found free beforehand may be another's by now: it finds one itself, and says which
+        let mut registry = Registry { child, port: 0, _dir: dir };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = fs::read_to_string(&path).unwrap();
+            let said = log.split_once("listening on 127.0.0.1:").map(|(_, rest)| rest);
+            if let Some((port, _)) = said.and_then(|rest| rest.split_once(|c: char| !c.is_ascii_digit())) {
+                registry.port = port.parse().unwrap();
+                return registry;
+            }
+            assert!(Instant::now() < deadline, "the registry does not listen: {log}");
             thread::sleep(Duration::from_millis(5));
         }
-        Registry { child, port, _dir: dir }
     }
 
     fn domain(&self) -> String {
