@@ -1,6 +1,6 @@
 //! Exits as they are kept on disk: written before anyone is told, read when the shim is gone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -36,10 +36,11 @@ fn path(bundle: &Path, exec_id: Option<&str>) -> PathBuf {
     bundle.join("exit").join(name)
 }
 
-/// Writes the exit so that it is there whole or not at all, and survives a crash once this returns.
+/// Writes the exit so that it is there whole or not at all, and outlives this process and the daemon once this returns.
+/// Nothing is flushed to the disk: a bundle is not kept over a start of the machine, and whoever waits would wait for it.
 ///
 /// # Errors
-/// If the folder or the file cannot be made, written, synced or renamed.
+/// If the folder or the file cannot be made, written or renamed.
 pub fn write(bundle: &Path, exec_id: Option<&str>, exit: &Exit) -> Result<(), RecordError> {
     let path = path(bundle, exec_id);
     let failed = |act| {
@@ -65,9 +66,7 @@ pub fn write(bundle: &Path, exec_id: Option<&str>, exit: &Exit) -> Result<(), Re
         .map_err(failed("create"))?;
     let text = serde_json::to_vec(&stored).map_err(io::Error::other).map_err(failed("encode"))?;
     file.write_all(&text).map_err(failed("write"))?;
-    file.sync_all().map_err(failed("sync"))?;
-    fs::rename(&fresh, &path).map_err(failed("rename"))?;
-    File::open(&dir).and_then(|d| d.sync_all()).map_err(failed("sync folder"))
+    fs::rename(&fresh, &path).map_err(failed("rename"))
 }
 
 /// Reads the exit, or `None` if none was recorded.

@@ -33,6 +33,8 @@ pub struct Runtime {
     binary: PathBuf,
     root: PathBuf,
     bundle: PathBuf,
+    /// The bundle is this process's working directory, as it is unless the container has joined another's shim.
+    is_here: bool,
     systemd_cgroup: bool,
     flags: Vec<&'static str>,
 }
@@ -121,7 +123,8 @@ impl Runtime {
             flags.push("--no-new-keyring");
         }
         let (binary, systemd_cgroup) = (options.runtime(), options.systemd_cgroup);
-        Runtime { reaper, binary, root, bundle, systemd_cgroup, flags }
+        let is_here = std::env::current_dir().is_ok_and(|here| here == bundle);
+        Runtime { reaper, binary, root, bundle, is_here, systemd_cgroup, flags }
     }
 
     /// `create`: the container's init waits for `start`.
@@ -225,8 +228,12 @@ impl Runtime {
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
+        // with a folder to change to, std forks, which copies this process's page tables; without, it does not
+        if !self.is_here {
+            command.current_dir(&self.bundle);
+        }
         // a signal to the daemon's process group is none for a runtime at work
-        command.arg(verb).current_dir(&self.bundle).process_group(0);
+        command.arg(verb).process_group(0);
         command
     }
 

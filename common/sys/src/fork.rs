@@ -49,10 +49,7 @@ impl Fork<'_> {
     /// Forks. Fails with EINVAL if the process has more than one thread, since a forked copy of a
     /// threaded process may hold locks that nobody will ever release.
     pub fn fork(&self) -> io::Result<Forked> {
-        // Not a change of anything: the kernel accepts CLONE_THREAD here only from a process with one thread.
-        // SAFETY: unshare takes no pointers; with CLONE_THREAD it has no effect (unshare(2)).
-        check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_THREAD) })?;
-
+        only_thread()?;
         let mut pidfd: libc::c_int = -1;
         let mut args = CloneArgs {
             flags: self.namespaces.bits() | libc::CLONE_PIDFD as u64,
@@ -80,6 +77,22 @@ impl Fork<'_> {
     }
 }
 
+/// Forks through the C library: for a child that goes on for long and starts threads, since the library's own record of
+/// its process is right there too. `None` in the child, the child's pid in the caller. EINVAL with more than one thread.
+pub fn fork_server() -> io::Result<Option<u32>> {
+    only_thread()?;
+    // SAFETY: fork takes no pointers; there is one thread, so no lock is held by one that the child lacks.
+    let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
+    Ok((pid != 0).then_some(pid as u32))
+}
+
+/// Fails with EINVAL if the process has more than one thread.
+fn only_thread() -> io::Result<()> {
+    // Not a change of anything: the kernel accepts CLONE_THREAD here only from a process with one thread.
+    // SAFETY: unshare takes no pointers; with CLONE_THREAD it has no effect (unshare(2)).
+    check(unsafe { libc::syscall(libc::SYS_unshare, libc::CLONE_THREAD) }).map(drop)
+}
+
 /// Ends the process at once: no destructors, no atexit handlers, no flushing.
 /// A forked child leaves through this so that it never runs the parent's cleanup.
 pub fn exit_now(code: i32) -> ! {
@@ -95,6 +108,8 @@ mod tests {
     fn a_threaded_process_is_refused() {
         // the test harness itself has threads
         let err = Fork::default().fork().expect_err("more than one thread");
+        assert_eq!(err.raw_os_error(), Some(libc::EINVAL));
+        let err = fork_server().expect_err("more than one thread");
         assert_eq!(err.raw_os_error(), Some(libc::EINVAL));
     }
 

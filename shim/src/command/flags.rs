@@ -14,8 +14,6 @@ pub enum Action {
     Start,
     /// `delete`.
     Delete,
-    /// No word: the server, as `start` starts it.
-    Serve,
 }
 
 /// The flags.
@@ -31,8 +29,6 @@ pub struct Flags {
     pub address: String,
     /// The bundle, where it is not the working directory.
     pub bundle: Option<PathBuf>,
-    /// The socket to serve, instead of an inherited one.
-    pub socket: Option<PathBuf>,
     /// Write more to the log.
     pub debug: bool,
 }
@@ -68,6 +64,9 @@ pub enum FlagError {
         /// The value.
         value: String,
     },
+    /// Neither `start` nor `delete`.
+    #[error("no action: start, delete")]
+    NoAction,
     /// Another word than `start` or `delete`.
     #[error("unknown action {0:?}: start, delete")]
     Action(String),
@@ -80,25 +79,24 @@ impl Flags {
     /// See [`FlagError`].
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, FlagError> {
         let mut flags = Flags {
-            action: Action::Serve,
+            action: Action::Start,
             namespace: String::new(),
             id: String::new(),
             address: String::new(),
             bundle: None,
-            socket: None,
             debug: false,
         };
-        let (mut version, mut info) = (false, false);
+        let (mut version, mut info, mut word) = (false, false, None);
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             let arg = arg.into_string().map_err(FlagError::Encoding)?;
             let dashless = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
             let Some(flag) = dashless.filter(|f| !f.is_empty()) else {
-                flags.action = match arg.as_str() {
+                word = Some(match arg.as_str() {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
                     _ => return Err(FlagError::Action(arg)),
-                };
+                });
                 // as in Go, what follows the first word is no flag; shims take no more words
                 break;
             };
@@ -124,8 +122,7 @@ impl Flags {
                         "id" => flags.id = value,
                         "address" => flags.address = value,
                         "bundle" => flags.bundle = Some(PathBuf::from(value)).filter(|b| b != ""),
-                        "socket" => flags.socket = Some(PathBuf::from(value)).filter(|s| s != ""),
-                        // events go over ttrpc, and there is no profiling
+                        // events go over ttrpc, the socket is made by `start`, and there is no profiling
                         _ => {}
                     }
                 }
@@ -136,7 +133,8 @@ impl Flags {
             flags.action = if version { Action::Version } else { Action::Info };
             return Ok(flags);
         }
-        flags.check()
+        let flags = flags.check()?;
+        Ok(Flags { action: word.ok_or(FlagError::NoAction)?, ..flags })
     }
 
     fn check(self) -> Result<Flags, FlagError> {
@@ -193,6 +191,7 @@ mod tests {
         assert_eq!(parse("-id x start"), Err(FlagError::NoNamespace));
         assert!(matches!(parse("-namespace ns -id ../x start"), Err(FlagError::Name { flag: "id", .. })));
         assert_eq!(parse("-namespace ns -id x stop"), Err(FlagError::Action("stop".into())));
+        assert_eq!(parse("-namespace ns -id x"), Err(FlagError::NoAction));
     }
 
     #[test]

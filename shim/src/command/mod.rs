@@ -1,4 +1,4 @@
-//! How the program is invoked: `[flags] start|delete`, `-v`, `-info`, or as the server that `start` starts.
+//! How the program is invoked: `[flags] start|delete`, `-v`, `-info`.
 
 mod delete;
 mod flags;
@@ -86,7 +86,6 @@ pub fn run() -> ExitCode {
             Action::Info => write_out(&info::info()?),
             Action::Start => start::start(&flags, write_out),
             Action::Delete => write_out(&delete::delete(&flags)?),
-            Action::Serve => serve::serve(&flags),
         }
     });
     match done {

@@ -1,42 +1,44 @@
 //! The server: what lives as long as its containers.
 
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use super::flags::Flags;
-use super::{CommandError, socket_dir};
+use super::CommandError;
 use crate::task::{Settings, Shim};
 use crate::{log, ttrpc};
 
-pub(super) fn serve(flags: &Flags) -> Result<(), CommandError> {
+/// What the server needs to know.
+pub(super) struct Server {
+    pub listener: OwnedFd,
+    pub bundle: PathBuf,
+    pub debug: bool,
+    pub settings: Settings,
+}
+
+/// Serves, in the process that `start` has forked, until the program ends.
+pub(super) fn serve(server: Server) -> Result<(), CommandError> {
     let failed = |act| move |source| CommandError::Server { act, source };
-    let bundle = std::env::current_dir().map_err(failed("find the bundle"))?;
-    log::open(&bundle, flags.debug);
+    // the daemon waits for the end of its pipes
+    silence().map_err(|e| failed("let go of the daemon's descriptors")(e.into()))?;
+    wharf_sys::heap::share_arenas(1);
+    log::open(&server.bundle, server.debug);
     std::panic::set_hook(Box::new(|info| log::error(format_args!("panic: {info}"))));
     // out of the daemon's session and process group
     let _ = rustix::process::setsid();
     // what loses its parent becomes this process's child
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|e| failed("become subreaper")(e.into()))?;
-    let listener = inherited().map_err(failed("take the socket"))?;
-    let settings = Settings {
-        namespace: flags.namespace.clone(),
-        socket_dir: socket_dir(&bundle),
-        socket: flags.socket.clone(),
-        events: std::env::var_os("TTRPC_ADDRESS").filter(|a| !a.is_empty()).map(PathBuf::from),
-    };
-    let shim = Shim::new(settings).map_err(failed("start"))?;
+    let listener = UnixListener::from(server.listener);
+    let shim = Shim::new(server.settings).map_err(failed("start"))?;
     ttrpc::serve(&listener, &shim);
     Err(failed("accept")(std::io::Error::other("the socket failed")))
 }
 
-/// The listening socket that `start` left as stdin; stdin itself becomes /dev/null, so that no child gets
-/// the socket.
-fn inherited() -> std::io::Result<UnixListener> {
-    let stdin = std::io::stdin();
-    let listener = UnixListener::from(stdin.as_fd().try_clone_to_owned()?);
-    let null = std::fs::File::open("/dev/null")?;
+fn silence() -> rustix::io::Result<()> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
-    Ok(listener)
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)
 }

@@ -1,4 +1,6 @@
-//! `start`: makes the socket, starts the server on it, tells the daemon where it is, and ends.
+//! `start`: makes the socket, becomes two processes, of which the child serves it; tells the daemon where it is, and ends.
+//!
+//! A fork and not the program anew: starting a program costs a millisecond, for which whoever runs a container waits.
 //!
 //! How the daemon asks and wants to be answered:
 //!
@@ -10,8 +12,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 use prost_types::Any;
@@ -19,10 +20,11 @@ use wharf_cgroups::{Cgroup, Driver, Hierarchies, Plan};
 use wharf_containerd::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult, LogLevel};
 
 use super::flags::Flags;
+use super::serve::{self, Server};
 use super::socket::{self, Bound, DEFAULT_DIR};
 use super::{CommandError, SOCKET_DIR_LINK};
 use crate::options::Options;
-use crate::task::SpecFacts;
+use crate::task::{Settings, SpecFacts};
 
 /// The newest task API that this shim speaks.
 const VERSION: i32 = 3;
@@ -86,7 +88,19 @@ pub(super) fn start(
         let _ = fs::remove_file(&path);
         e
     };
-    let pid = spawn(flags, &request, listener, &path).map_err(undo)?;
+    let Some(pid) = fork().map_err(undo)? else {
+        return serve::serve(Server {
+            listener,
+            bundle,
+            debug: request.debug,
+            settings: Settings {
+                namespace: flags.namespace.clone(),
+                socket_dir: request.socket_dir.map(PathBuf::from),
+                socket: Some(path),
+                events: Some(PathBuf::from(request.ttrpc)).filter(|path| path != ""),
+            },
+        });
+    };
     let stop = |e| {
         if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -150,30 +164,13 @@ fn encode(answer: Answer, address: &str) -> Vec<u8> {
     }
 }
 
-/// Starts the server: this program without a word, the listening socket as its stdin. It holds none of the
-/// daemon's descriptors, since the daemon waits for their end.
-fn spawn(
-    flags: &Flags,
-    request: &Request,
-    listener: std::os::fd::OwnedFd,
-    socket: &Path,
-) -> Result<u32, CommandError> {
-    let failed = |source| CommandError::Server { act: "start", source };
+/// The server's pid; `None` in the server.
+fn fork() -> Result<Option<u32>, CommandError> {
+    let failed = |act| move |source| CommandError::Server { act, source };
     if std::env::var_os("SCHED_CORE").is_some_and(|v| !v.is_empty()) {
-        wharf_sys::core_sched::create_for_process_group()
-            .map_err(|source| CommandError::Server { act: "enable sched core support", source })?;
+        wharf_sys::core_sched::create_for_process_group().map_err(failed("enable sched core support"))?;
     }
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &request.address]);
-    command.arg("-socket").arg(socket);
-    if request.debug {
-        command.arg("-debug");
-    }
-    command.env("TTRPC_ADDRESS", &request.ttrpc).env("GRPC_ADDRESS", &request.address);
-    // one heap for all threads: each arena costs pages
-    command.env("MALLOC_ARENA_MAX", "1").env_remove("MAX_SHIM_VERSION");
-    command.stdin(Stdio::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command.spawn().map_err(failed)?.id())
+    wharf_sys::fork::fork_server().map_err(failed("start"))
 }
 
 fn join_cgroup(path: &str, pid: u32) -> Result<(), CommandError> {
