@@ -106,7 +106,7 @@ mod tests {
         let at = tempfile::tempdir().expect("folder");
         let path = at.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("bind");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         (at, socket, Manager { address: path.into(), watchdog })
     }
 
@@ -169,7 +169,7 @@ mod tests {
         socket.set_nonblocking(false).expect("blocking");
         socket.set_read_timeout(Some(interval * 4)).expect("timeout");
         assert!(socket.recv(&mut [0; 16]).is_err(), "silent while the runtime is stuck");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         drop(held);
         assert_eq!(receive(&socket), "WATCHDOG=1", "and alive again");
     }

@@ -339,7 +339,7 @@ mod tests {
         processed.read_exact(&mut buffer).unwrap();
         let began = Instant::now();
         processed.finish().unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Stack {
 
     /// Waits until the collector has taken what nothing holds.
     pub async fn is_empty_of_content(&self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             // an empty lease that goes away makes the collector run
             let lease = self.backend.lease_create("sweep", &Default::default(), None).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::{Metadata, MetadataError};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn made(metadata: &Metadata, name: &str) {
     metadata.namespaces().create(name, Labels::new()).expect("namespace");
