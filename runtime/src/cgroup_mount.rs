@@ -7,7 +7,7 @@ use crate::rootfs::mount::{Late, attach, new_filesystem};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use wharf_cgroups::{Mode as CgroupMode, Paths};
 use wharf_sys::mount::{MountChange, Propagation, attr, mount_setattr};
@@ -16,11 +16,12 @@ use wharf_sys::mount::{MountChange, Propagation, attr, mount_setattr};
 #[derive(Debug)]
 struct Hierarchy {
     controllers: Vec<String>,
+    dir: PathBuf,
     /// A copy of the container's directory; None where the cgroup namespace makes a fresh mount show just that.
     tree: Option<OwnedFd>,
 }
 
-/// Prepared by the runtime once the cgroup exists; mounted by init.
+/// Opened by the runtime once the cgroup exists; mounted by init.
 #[derive(Debug, Default)]
 pub struct CgroupView {
     unified: bool,
@@ -28,8 +29,8 @@ pub struct CgroupView {
 }
 
 impl CgroupView {
-    /// `private`: the container has a cgroup namespace of its own, newly made.
-    pub fn prepare(paths: &Paths, mode: CgroupMode, private: bool) -> Result<Self, RootfsError> {
+    /// What is to be shown of the directories, which may not be there yet.
+    pub fn of(paths: &Paths, mode: CgroupMode) -> Self {
         let unified = mode == CgroupMode::Unified;
         let mut by_dir: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
         for (controller, dir) in &paths.0 {
@@ -38,12 +39,36 @@ impl CgroupView {
                 by_dir.entry(dir).or_default().push(controller.clone());
             }
         }
-        let mut hierarchies = Vec::with_capacity(by_dir.len());
-        for (dir, controllers) in by_dir {
-            let tree = if private { None } else { Some(copy(dir)?) };
-            hierarchies.push(Hierarchy { controllers, tree });
+        let hierarchies = by_dir
+            .into_iter()
+            .map(|(dir, controllers)| Hierarchy { controllers, dir: dir.clone(), tree: None })
+            .collect();
+        Self { unified, hierarchies }
+    }
+
+    /// The number of hierarchies.
+    pub fn len(&self) -> usize {
+        self.hierarchies.len()
+    }
+
+    /// Copies the directories, for a container without a new cgroup namespace of its own.
+    pub fn open(&mut self) -> Result<(), RootfsError> {
+        for hierarchy in &mut self.hierarchies {
+            hierarchy.tree = Some(copy(&hierarchy.dir)?);
         }
-        Ok(Self { unified, hierarchies })
+        Ok(())
+    }
+
+    /// The copies, for an init that is there already.
+    pub fn trees(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.hierarchies.iter().filter_map(|h| h.tree.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// Takes copies that somebody else has made, in their order.
+    pub fn fill(&mut self, trees: impl IntoIterator<Item = OwnedFd>) {
+        for (hierarchy, tree) in self.hierarchies.iter_mut().zip(trees) {
+            hierarchy.tree = Some(tree);
+        }
     }
 
     /// Mounts the view at an open target.

@@ -8,6 +8,7 @@
 //!  parent                                   init
 //!    │ ──────────────── Mapped ───────────────▶ │   only with a new user namespace
 //!    │   (limits the cgroup meanwhile)          │   enters cgroup and namespaces, mounts
+//!    │ ──────────── Placed (+ fds) ───────────▶ │   only where the cgroup is made meanwhile
 //!    │ ◀─────────────── Mounted ─────────────── │   only with prestart/createRuntime hooks
 //!    │ ─────────────── HooksDone ─────────────▶ │   only with those
 //!    │                                          │   pivots, devices, masks, identity
@@ -32,6 +33,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longest failure text that is carried; longer ones are cut.
 const MAX_TEXT: usize = 4096;
+/// Most descriptors that one step carries.
+pub const MAX_FDS: usize = 64;
 const FAILED: u8 = 0xff;
 
 /// The steps in their order.
@@ -39,6 +42,7 @@ const FAILED: u8 = 0xff;
 #[repr(u8)]
 pub enum Step {
     Mapped = 1,
+    Placed,
     Mounted,
     HooksDone,
     Terminal,
@@ -51,18 +55,28 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Script {
     pub maps_ids: bool,
+    pub places: bool,
     pub runtime_hooks: bool,
     pub serves_terminal: bool,
     pub seccomp_listener: bool,
 }
 
 impl Script {
-    const ORDER: [Step; 7] =
-        [Step::Mapped, Step::Mounted, Step::HooksDone, Step::Terminal, Step::Listener, Step::Ready, Step::Go];
+    const ORDER: [Step; 8] = [
+        Step::Mapped,
+        Step::Placed,
+        Step::Mounted,
+        Step::HooksDone,
+        Step::Terminal,
+        Step::Listener,
+        Step::Ready,
+        Step::Go,
+    ];
 
     fn includes(self, step: Step) -> bool {
         match step {
             Step::Mapped => self.maps_ids,
+            Step::Placed => self.places,
             Step::Mounted | Step::HooksDone => self.runtime_hooks,
             Step::Terminal => self.serves_terminal,
             Step::Listener => self.seccomp_listener,
@@ -134,7 +148,15 @@ impl Channel {
     /// Sends a step, if it is in the script.
     pub fn send(&mut self, step: Step, fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
         if self.advance(step)? {
-            self.transmit(&[step as u8], fd).map_err(|e| gone(e, step))?;
+            self.transmit(&[step as u8], fd.as_slice()).or_else(|e| self.last_word(e, step))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a step with up to [`MAX_FDS`] descriptors, if it is in the script.
+    pub fn send_fds(&mut self, step: Step, fds: &[BorrowedFd<'_>]) -> Result<(), HandshakeError> {
+        if self.advance(step)? {
+            self.transmit(&[step as u8], fds).or_else(|e| self.last_word(e, step))?;
         }
         Ok(())
     }
@@ -152,7 +174,15 @@ impl Channel {
         if !self.advance(step)? {
             return Ok(None);
         }
-        self.receive(step)?.ok_or(HandshakeError::NoDescriptor(step)).map(Some)
+        self.receive(step)?.pop().ok_or(HandshakeError::NoDescriptor(step)).map(Some)
+    }
+
+    /// Awaits a step that carries any number of descriptors; None if it is not in the script.
+    pub fn expect_fds(&mut self, step: Step) -> Result<Option<Vec<OwnedFd>>, HandshakeError> {
+        if !self.advance(step)? {
+            return Ok(None);
+        }
+        self.receive(step).map(Some)
     }
 
     /// Init's last word: what failed. May come at any time.
@@ -163,7 +193,7 @@ impl Channel {
             end -= 1;
         }
         message.extend_from_slice(text.as_bytes().get(..end).unwrap_or_default());
-        self.transmit(&message, None)
+        self.transmit(&message, &[])
     }
 
     /// After Go: waits until init has become the program (Ok) or has failed to.
@@ -174,13 +204,11 @@ impl Channel {
         }
     }
 
-    fn transmit(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    fn transmit(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), HandshakeError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds;
-        if let Some(fd) = fd {
-            fds = [fd];
-            control.push(SendAncillaryMessage::ScmRights(&fds));
+        if fds.len() > MAX_FDS || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::TOOBIG.into());
         }
         rustix::io::retry_on_intr(|| {
             sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
@@ -188,30 +216,48 @@ impl Channel {
         Ok(())
     }
 
-    fn receive(&self, step: Step) -> Result<Option<OwnedFd>, HandshakeError> {
+    /// What the other side has said before it ended, now that nothing more reaches it.
+    fn last_word(&self, error: HandshakeError, step: Step) -> Result<(), HandshakeError> {
+        match gone(error, step) {
+            HandshakeError::Gone(step) => self.receive(step).and(Err(HandshakeError::Gone(step))),
+            error => Err(error),
+        }
+    }
+
+    fn receive(&self, step: Step) -> Result<Vec<OwnedFd>, HandshakeError> {
         match self.receive_any().map_err(|e| gone(e, step))? {
             None => Err(HandshakeError::Gone(step)),
-            Some((message, fd)) if message == [step as u8] => Ok(fd),
+            Some((message, fds)) if message == [step as u8] => Ok(fds),
             Some((message, _)) => Err(failure(step, &message)),
         }
     }
 
-    fn receive_any(&self) -> Result<Option<(Vec<u8>, Option<OwnedFd>)>, HandshakeError> {
+    fn receive_any(&self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, HandshakeError> {
         let mut bytes = vec![0u8; MAX_TEXT + 1];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = rustix::io::retry_on_intr(|| {
-            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        })?;
-        let fd = control.drain().find_map(|m| match m {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
+        let mut receive = || {
+            rustix::io::retry_on_intr(|| {
+                let bytes = &mut [IoSliceMut::new(&mut bytes)];
+                recvmsg(&self.socket, bytes, &mut control, RecvFlags::CMSG_CLOEXEC)
+            })
+        };
+        let got = match receive() {
+            // that the other side has left messages unread is said first, and once: what it sent comes after
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        }?;
+        let mut passed = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                passed.extend(fds);
+            }
+        }
         if got.bytes == 0 {
             return Ok(None);
         }
         bytes.truncate(got.bytes);
-        Ok(Some((bytes, fd)))
+        Ok(Some((bytes, passed)))
     }
 }
 
@@ -233,14 +279,22 @@ fn failure(expected: Step, message: &[u8]) -> HandshakeError {
 mod tests {
     use super::*;
 
-    const ALL: Script =
-        Script { maps_ids: true, runtime_hooks: true, serves_terminal: true, seccomp_listener: true };
+    const ALL: Script = Script {
+        maps_ids: true,
+        places: true,
+        runtime_hooks: true,
+        serves_terminal: true,
+        seccomp_listener: true,
+    };
 
     #[test]
     fn the_whole_script_runs_in_order() {
         let (mut parent, mut init) = Channel::pair(ALL).unwrap();
         parent.send(Step::Mapped, None).unwrap();
         init.expect(Step::Mapped).unwrap();
+        let files = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
+        parent.send_fds(Step::Placed, &[files[0].as_fd(), files[1].as_fd()]).unwrap();
+        assert_eq!(init.expect_fds(Step::Placed).unwrap().unwrap().len(), 2);
         init.send(Step::Mounted, None).unwrap();
         parent.expect(Step::Mounted).unwrap();
         parent.send(Step::HooksDone, None).unwrap();
@@ -278,8 +332,16 @@ mod tests {
     #[test]
     fn a_step_out_of_turn_is_refused_by_the_receiver() {
         let (mut parent, init) = Channel::pair(Script::default()).unwrap();
-        init.transmit(&[Step::Go as u8], None).unwrap();
-        assert!(matches!(parent.expect(Step::Ready), Err(HandshakeError::OutOfOrder { got: 7, .. })));
+        init.transmit(&[Step::Go as u8], &[]).unwrap();
+        assert!(matches!(parent.expect(Step::Ready), Err(HandshakeError::OutOfOrder { got: 8, .. })));
+    }
+
+    #[test]
+    fn more_descriptors_than_a_step_carries_are_refused() {
+        let (mut parent, _init) = Channel::pair(Script { places: true, ..Script::default() }).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let error = parent.send_fds(Step::Placed, &[file.as_fd(); MAX_FDS + 1]).unwrap_err();
+        assert!(matches!(error, HandshakeError::Socket(Errno::TOOBIG)), "{error}");
     }
 
     #[test]
@@ -289,6 +351,25 @@ mod tests {
         assert!(
             matches!(parent.expect(Step::Ready), Err(HandshakeError::Init(t)) if t == "mounting /proc: no")
         );
+    }
+
+    #[test]
+    fn a_failure_is_heard_whatever_the_other_side_has_not_read() {
+        let places = Script { places: true, ..Script::default() };
+        for sent_before in [true, false] {
+            let (mut parent, init) = Channel::pair(places).unwrap();
+            if sent_before {
+                parent.send(Step::Placed, None).unwrap();
+            }
+            init.fail("mounting /dev: no").unwrap();
+            drop(init);
+            let heard =
+                if sent_before { parent.expect(Step::Ready) } else { parent.send(Step::Placed, None) };
+            assert!(
+                matches!(&heard, Err(HandshakeError::Init(t)) if t == "mounting /dev: no"),
+                "{sent_before}: {heard:?}"
+            );
+        }
     }
 
     #[test]
@@ -310,7 +391,7 @@ mod tests {
     fn a_descriptor_that_is_missing_is_an_error() {
         let (mut parent, init) =
             Channel::pair(Script { serves_terminal: true, ..Script::default() }).unwrap();
-        init.transmit(&[Step::Terminal as u8], None).unwrap();
+        init.transmit(&[Step::Terminal as u8], &[]).unwrap();
         assert!(matches!(
             parent.expect_fd(Step::Terminal),
             Err(HandshakeError::NoDescriptor(Step::Terminal))

@@ -9,12 +9,13 @@ pub mod settle;
 
 use crate::cgroup_mount::CgroupView;
 use crate::console::{self, Pty};
+use crate::container::create::{Entry, copies_cgroups};
 use crate::handshake::{Channel, Step};
 use crate::hooks;
 use crate::idmap::remote::Asker;
 use crate::plan::ContainerPlan;
 use crate::plan::devices::Device;
-use crate::plan::mounts::MountOp;
+use crate::plan::mounts::{MountKind, MountOp};
 use crate::plan::process::ProcessPlan;
 use crate::process::limits;
 use crate::process::program::{Program, close_on_exec, pass_on};
@@ -43,7 +44,10 @@ pub struct Init<'a> {
     /// Only where init cannot id-map by itself.
     pub id_mapper: Option<Asker>,
     pub joins: Vec<Entered>,
-    pub cgroup: Option<Joiner>,
+    /// Namespaces that the clone has left to init.
+    pub unshares: Namespaces,
+    /// Until init has entered it.
+    pub cgroup: Option<Entry>,
     pub cgroup_view: CgroupView,
     /// What init prepares the view of, where the runtime could not.
     pub showing: Option<crate::container::create::Showing>,
@@ -122,9 +126,8 @@ fn prepare(
     if init.observable {
         named("making init undumpable", rootless::close())?;
     }
-    if let Some(joiner) = init.cgroup.take() {
-        named("entering the cgroup", joiner.join_self())?;
-        named("allowing the cgroup's CPUs", crate::plan::affinity::release())?;
+    if let Some(Entry::Open(joiner)) = init.cgroup.take_if(|entry| matches!(entry, Entry::Open(_))) {
+        enter_cgroup(&joiner)?;
     }
     // by the runtime's user, who may get to paths that the root of the namespace may not
     if init.sources.is_none() && plan.namespaces.builds_rootfs() {
@@ -134,9 +137,12 @@ fn prepare(
         init.cgroup_view = named("opening cgroups", showing.prepare(plan))?;
     }
     named("becoming root of the user namespace", namespaces::become_root(&plan.namespaces))?;
+    if init.unshares != Namespaces::default() {
+        named("creating the container's namespaces", wharf_sys::namespace::unshare(init.unshares))?;
+    }
     named("entering namespaces", namespaces::enter(std::mem::take(&mut init.joins)))?;
-    if plan.namespaces.unshare_cgroup {
-        named("making the cgroup namespace", wharf_sys::namespace::unshare(Namespaces::CGROUP))?;
+    if init.cgroup.is_none() {
+        own_cgroup_namespace(plan)?;
     }
     named("setsid", rustix::process::setsid())?;
     if plan.namespaces.clone.contains(Namespaces::NET) {
@@ -156,6 +162,29 @@ fn prepare(
     Ok((program, root, own))
 }
 
+fn enter_cgroup(joiner: &Joiner) -> Result<(), InitError> {
+    named("entering the cgroup", joiner.join_self())?;
+    named("allowing the cgroup's CPUs", crate::plan::affinity::release())
+}
+
+/// Its root is the cgroup that init is in by then.
+fn own_cgroup_namespace(plan: &ContainerPlan) -> Result<(), InitError> {
+    match plan.namespaces.unshare_cgroup {
+        true => named("making the cgroup namespace", wharf_sys::namespace::unshare(Namespaces::CGROUP)),
+        false => Ok(()),
+    }
+}
+
+/// Enters the cgroup that the runtime has been making, if init is not in it yet.
+fn follow_cgroup(init: &mut Init<'_>, channel: &mut Channel) -> Result<(), InitError> {
+    let Some(mut files) = channel.expect_fds(Step::Placed)? else { return Ok(()) };
+    let copies = if copies_cgroups(init.plan) { init.cgroup_view.len() } else { 0 };
+    init.cgroup_view.fill(files.split_off(files.len().saturating_sub(copies)));
+    init.cgroup = None;
+    enter_cgroup(&Joiner::of_tasks(files))?;
+    own_cgroup_namespace(init.plan)
+}
+
 fn open_root() -> Result<Root, InitError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(Root::new(named("opening the root", rustix::fs::open("/", flags, Mode::empty()))?))
@@ -169,14 +198,29 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Root, Optio
     named("mounting the root filesystem", pivot::stack(rootfs, &plan.rootfs))?;
     let fd = named("opening the root filesystem", rootfs.try_clone())?;
     let root = Root::new(fd);
+    // what does not show the cgroup need not wait for it
+    let before = plan.mounts.iter().position(|m| m.kind == MountKind::Cgroup).unwrap_or(plan.mounts.len());
+    let (mounts, rest) = plan.mounts.split_at(before);
+    let opened = sources.binds.len();
+    let (binds, rest_binds) = sources.binds.split_at_mut(before.min(opened));
+    let keep_shared = sources::keep_shared(plan);
+    let id_mapper = init.id_mapper.take();
     let with = mount::Materials {
-        binds: &mut sources.binds,
+        binds,
         cgroups: &mut init.cgroup_view,
-        id_mapper: init.id_mapper.as_ref(),
-        keep_shared: sources::keep_shared(plan),
+        id_mapper: id_mapper.as_ref(),
+        keep_shared,
     };
-    let late = named("mounting", mount::execute(&root, &plan.mounts, with))?;
-    init.id_mapper = None;
+    let mut late = named("mounting", mount::execute(&root, mounts, with))?;
+    follow_cgroup(init, channel)?;
+    let with = mount::Materials {
+        binds: rest_binds,
+        cgroups: &mut init.cgroup_view,
+        id_mapper: id_mapper.as_ref(),
+        keep_shared,
+    };
+    late.extend(named("mounting", mount::execute(&root, rest, with))?);
+    drop(id_mapper);
     channel.send(Step::Mounted, None)?;
     channel.expect(Step::HooksDone)?;
     let state = || init.state.json("creating", rustix::process::getpid().as_raw_nonzero().get());
@@ -209,9 +253,7 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Root, Optio
 }
 
 fn binds_dev(plan: &ContainerPlan) -> bool {
-    plan.mounts.iter().any(|m| {
-        m.target == Path::new("/dev") && matches!(m.kind, crate::plan::mounts::MountKind::Bind { .. })
-    })
+    plan.mounts.iter().any(|m| m.target == Path::new("/dev") && matches!(m.kind, MountKind::Bind { .. }))
 }
 
 /// Opens the terminal, hands its master out and takes its slave.

@@ -3,24 +3,27 @@
 mod birth;
 pub mod files;
 pub mod listener;
+mod place;
+mod serve;
 pub mod undo;
 pub mod unit;
 mod visit;
 
+pub use self::place::{Entry, Showing, claim, copies_cgroups, device_rules};
+pub use self::serve::oom_score;
 use super::status::Container;
 use super::{ContainerError, HookState};
 use crate::cgroup_mount::CgroupView;
 use crate::handshake::{Channel, Script, Step};
 use crate::host::Host;
-use crate::idmap::remote::Mapper;
 use crate::init::{self, Init, namespaces};
-use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
-use crate::sources::Source;
 use crate::spec::Spec;
 use crate::state::{Record, StateRoot};
-use crate::{config, console, hooks, idmap, notify, rootless, sources};
+use crate::{config, console, idmap, notify, rootless, sources};
 use birth::Birth;
+use place::{Site, check_limits};
+use serve::{pauses_when_mounted, poststart, serve};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use undo::Undo;
@@ -155,12 +158,9 @@ pub fn create(
         let fifo =
             if mode == Purpose::Create { Some(files::make_fifo(&container.dir.fifo())?) } else { None };
         let held = unit::start(&hierarchies, &cgroup_plan, id, &plan, &mut undo)?;
-        let cgroup = make_cgroup(&hierarchies, &cgroup_plan, &plan, options)?;
-        claim(&cgroup, held.as_ref(), &mut container, &mut undo)?;
-        // while nobody is in it: v1 denies everything before it allows, and init could not make its devices meanwhile
-        if !(options.forgives_cgroups && rootless::is_unprivileged()) {
-            cgroup.apply_devices(&device_rules(&plan))?;
-        }
+        let site = Site { hierarchies: &hierarchies, cgroup_plan: &cgroup_plan, plan: &plan, options };
+        let meanwhile = site.meanwhile();
+        let place = site.prepare(held.as_ref(), &mut container, &mut undo)?;
         let view = Showing {
             paths: if container.record.cgroup.0.is_empty() {
                 Cgroup::of_pid(&hierarchies, rustix::process::getpid().as_raw_nonzero().get())?.paths()
@@ -169,9 +169,15 @@ pub fn create(
             },
             mode: hierarchies.mode(),
         };
-        let cgroup_view = if by_init { CgroupView::default() } else { view.prepare(&plan)? };
+        let entry = place.entry()?;
+        let cgroup_view = match &entry {
+            _ if by_init => CgroupView::default(),
+            Entry::Open(_) => view.prepare(&plan)?,
+            Entry::Awaited => view.view(&plan),
+        };
         let script = Script {
             maps_ids: plan.namespaces.clone.contains(Namespaces::USER),
+            places: matches!(entry, Entry::Awaited),
             runtime_hooks: pauses_when_mounted(&plan),
             serves_terminal: plan.process.terminal && console_socket.is_none(),
             seccomp_listener: listener,
@@ -181,12 +187,7 @@ pub fn create(
         let (mapper, id_mapper) = idmap::remote::pair(&plan, binds)
             .map_err(ContainerError::act("making a socket for id-mapped mounts"))?
             .unzip();
-        let joiner = cgroup.joiner()?;
-        let own_into = joiner
-            .clone_into()
-            .map(|fd| fd.try_clone_to_owned())
-            .transpose()
-            .map_err(ContainerError::act("cgroup"))?;
+        let own_into = place.clone_into()?;
         let mut attaching = None;
         let observable = rootless::is_unprivileged();
         if observable {
@@ -194,11 +195,12 @@ pub fn create(
             rootless::open().map_err(ContainerError::act("making the runtime dumpable"))?;
         }
         let into = own_into.as_ref().map(AsFd::as_fd);
-        let born = match birth::birth(&plan, &parent_joins, &user_join, into, &init_channel) {
+        let made = plan.namespaces.clone.without(meanwhile);
+        let born = match birth::birth(&plan, made, &parent_joins, &user_join, into, &init_channel) {
             // from another cgroup of the user's, such as a login's, only systemd may move a process to a unit
             Err(e) if e.is_denied() && container.record.unit.is_some() => {
                 attaching = container.record.unit.clone();
-                birth::birth(&plan, &parent_joins, &user_join, None, &init_channel)?
+                birth::birth(&plan, made, &parent_joins, &user_join, None, &init_channel)?
             }
             other => other?,
         };
@@ -209,7 +211,8 @@ pub fn create(
                     lock.leave();
                 }
                 // the runtime's own, which would stay open until the program is executed
-                drop((mapper, own_into, cgroup, hierarchies, parent_joins, user_join, pidfd_socket));
+                place.leave();
+                drop((mapper, own_into, hierarchies, parent_joins, user_join, pidfd_socket));
                 options.inherited.close(options.preserve_fds + options.listen_fds);
                 let init = Init {
                     id,
@@ -218,7 +221,8 @@ pub fn create(
                     id_mapper,
                     devices: all_devices,
                     joins: init_joins,
-                    cgroup: Some(joiner),
+                    unshares: meanwhile,
+                    cgroup: Some(entry),
                     cgroup_view,
                     showing: by_init.then_some(view),
                     shifts_clocks: by_init && !plan.time_offsets.is_empty(),
@@ -244,6 +248,7 @@ pub fn create(
         if let Some(unit) = attaching {
             unit.attach(pid)?;
         }
+        let cgroup = site.complete(place, &mut container, &mut undo, &mut channel)?;
         let mapping = mapper.map(|m| (m, opened.as_ref().map(|o| o.binds.as_slice()).unwrap_or_default()));
         let terminal = serve(&plan, &mut container, &cgroup, &mut channel, mapping, pid, options)?;
         files::send_pidfd(pidfd_socket.as_ref(), &pidfd, "standard")?;
@@ -264,167 +269,6 @@ pub fn create(
     }
 }
 
-/// The parent's half of the handshake, up to Ready.
-fn serve(
-    plan: &ContainerPlan,
-    container: &mut Container,
-    cgroup: &Cgroup,
-    channel: &mut Channel,
-    mapping: Option<(Mapper, &[Option<Source>])>,
-    pid: i32,
-    options: &Options,
-) -> Result<Option<OwnedFd>, ContainerError> {
-    if plan.namespaces.clone.contains(Namespaces::USER) {
-        idmap::map(pid, &plan.uid_mappings, &plan.gid_mappings)
-            .map_err(ContainerError::act("mapping ids of the user namespace"))?;
-    }
-    if plan.namespaces.has_user() {
-        // root of the namespace may not raise what the host has set
-        crate::process::limits::raise(&plan.process.rlimits, Some(pid))?;
-    }
-    channel.send(Step::Mapped, None)?;
-    cgroup.apply(&plan.resources).map_err(|e| limits_without_cgroup(e, &container.record))?;
-    container.record.init = ProcessId::of(pid);
-    container.dir.save(&container.record)?;
-    let state = HookState::of(&container.record);
-    if let Some(rdt) = &plan.rdt {
-        let root = Path::new(crate::rdt::ROOT);
-        crate::rdt::apply(root, rdt, &container.record.id, pid, container.dir.path())?;
-    }
-    if let Some((mapper, binds)) = mapping {
-        mapper.serve(plan, binds).map_err(ContainerError::act("id-mapping mounts for init"))?;
-    }
-    channel.expect(Step::Mounted)?;
-    crate::net_devices::attach(&plan.net_devices, Path::new(&format!("/proc/{pid}/ns/net")))?;
-    if has_runtime_hooks(plan) {
-        let json = state.json("creating", pid);
-        #[allow(deprecated)]
-        hooks::run("prestart", plan.hooks.prestart().as_ref(), &json)?;
-        hooks::run("createRuntime", plan.hooks.create_runtime().as_ref(), &json)?;
-    }
-    channel.send(Step::HooksDone, None)?;
-    let terminal = channel.expect_fd(Step::Terminal)?;
-    if let Some(listener) = channel.expect_fd(Step::Listener)? {
-        listener::hand_over(plan.seccomp.as_ref(), &state.value("creating", pid), pid, &listener)?;
-    }
-    channel.expect(Step::Ready)?;
-    if !rootless::is_unprivileged() {
-        oom_score(&plan.process, pid)?;
-    }
-    if let Some(path) = &options.pid_file {
-        files::write_pid_file(path, pid)
-            .map_err(ContainerError::act(format!("writing pid file {}", path.display())))?;
-    }
-    Ok(terminal)
-}
-
-/// Makes the cgroup, for a user who may not and whose config.json does not name one as far as it can be made.
-fn make_cgroup(
-    hierarchies: &Hierarchies,
-    cgroup_plan: &CgroupPlan,
-    plan: &ContainerPlan,
-    options: &Options,
-) -> Result<Cgroup, ContainerError> {
-    let forgives = options.forgives_cgroups && plan.cgroups_path.is_none();
-    let forgiven = |e: &wharf_cgroups::CgroupError| {
-        let forgiven = forgives && rootless::is_forgivable(e);
-        if forgiven {
-            crate::log::debug(|| format!("going on without a cgroup: {e}"));
-        }
-        forgiven
-    };
-    Ok(Cgroup::create_forgiving(hierarchies, cgroup_plan, forgiven)?)
-}
-
-/// Takes a cgroup for the container, unless others have it or nothing could run in it.
-pub fn claim(
-    cgroup: &Cgroup,
-    held: Option<&unit::Held>,
-    container: &mut Container,
-    undo: &mut Undo,
-) -> Result<(), ContainerError> {
-    container.record.cgroup = cgroup.paths();
-    // undoing and deleting kill all that is in the cgroup: it must be nobody else's
-    let others = unit::others(held, cgroup)?;
-    if others > 0 {
-        return Err(ContainerError::Refused(format!(
-            "container's cgroup is not empty: {others} process(es) found"
-        )));
-    }
-    // init would stop in it for ever, and with it whoever waits for init
-    let is_frozen = matches!(cgroup.frozen(), Ok(true));
-    undo.cgroup_may_exist(if is_frozen { cgroup.made() } else { container.record.cgroup.clone() });
-    if is_frozen {
-        return Err(ContainerError::Refused("container's cgroup unexpectedly frozen".to_owned()));
-    }
-    Ok(())
-}
-
-/// Contradictions in limits are found before anything has been made.
-fn check_limits(hierarchies: &Hierarchies, plan: &ContainerPlan) -> Result<(), ContainerError> {
-    use wharf_cgroups::CgroupError;
-    wharf_cgroups::check(hierarchies.mode(), &plan.resources).map_err(|e| match e {
-        CgroupError::Invalid { field, reason } => config::ConfigError::invalid(field, reason).into(),
-        e => e.into(),
-    })
-}
-
-fn limits_without_cgroup(error: wharf_cgroups::CgroupError, record: &Record) -> ContainerError {
-    match error {
-        wharf_cgroups::CgroupError::MissingController { controller, .. }
-            if !record.cgroup.0.contains_key("") && !record.cgroup.0.contains_key(&controller)
-                || record.cgroup.0.is_empty() =>
-        {
-            ContainerError::Refused(format!(
-                "cannot set {controller} limit: container could not join or create cgroup"
-            ))
-        }
-        e => e.into(),
-    }
-}
-
-/// The cgroup directories that a mount of type `cgroup` is to show.
-#[derive(Debug)]
-pub struct Showing {
-    paths: wharf_cgroups::Paths,
-    mode: wharf_cgroups::Mode,
-}
-
-impl Showing {
-    pub fn prepare(&self, plan: &ContainerPlan) -> Result<CgroupView, crate::rootfs::RootfsError> {
-        if !plan.mounts.iter().any(|m| m.kind == plan::mounts::MountKind::Cgroup) {
-            return Ok(CgroupView::default());
-        }
-        CgroupView::prepare(&self.paths, self.mode, plan.namespaces.unshare_cgroup)
-    }
-}
-
-/// Writes a process's OOM score, which after a change of user it could not do itself.
-pub fn oom_score(process: &plan::process::ProcessPlan, pid: i32) -> Result<(), ContainerError> {
-    let Some(score) = process.oom_score_adj else { return Ok(()) };
-    let path = format!("/proc/{pid}/oom_score_adj");
-    std::fs::write(&path, score.to_string())
-        .map_err(ContainerError::act(format!("writing {score} to {path}")))
-}
-
-/// The rules of config.json, and after them those without which the default devices would not work.
-pub fn device_rules(plan: &ContainerPlan) -> Vec<oci_spec::runtime::LinuxDeviceCgroup> {
-    let mut rules = plan.resources.devices().clone().unwrap_or_default();
-    rules.extend(wharf_cgroups::devices::default_rules());
-    rules
-}
-
-fn has_runtime_hooks(plan: &ContainerPlan) -> bool {
-    #[allow(deprecated)]
-    let prestart = plan.hooks.prestart();
-    [prestart, plan.hooks.create_runtime()].into_iter().flatten().any(|list| !list.is_empty())
-}
-
-/// Init waits where hooks, or what moves interfaces into its network, come before its own hooks and its program.
-fn pauses_when_mounted(plan: &ContainerPlan) -> bool {
-    has_runtime_hooks(plan) || !plan.net_devices.is_empty()
-}
-
 pub fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) -> Result<(), ContainerError> {
     let detached = mode == Purpose::Create || options.detach;
     let refuse = |text: &str| Err(ContainerError::Refused(text.to_owned()));
@@ -436,9 +280,4 @@ pub fn check_terminal(plan: &ContainerPlan, options: &Options, mode: Purpose) ->
         (false, true) => refuse("cannot use console socket if runw will not detach or allocate tty"),
         _ => Ok(()),
     }
-}
-
-fn poststart(plan: &ContainerPlan, container: &Container, pid: i32) -> Result<(), ContainerError> {
-    let state = HookState::of(&container.record).json("running", pid);
-    Ok(hooks::run("poststart", plan.hooks.poststart().as_ref(), &state)?)
 }

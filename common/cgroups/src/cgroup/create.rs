@@ -67,6 +67,11 @@ impl<'a> Making<'a> {
         Cgroup::paths_of(self.unified.iter().map(|(_, dir)| dir).filter(|dir| !dir.existed))
     }
 
+    /// Closes what is open and leaves what was made, for a copy of this value in a child.
+    pub fn leave(mut self) {
+        self.made.0.clear();
+    }
+
     /// Makes what is still missing. An error removes what this value made, but for a directory with processes in it.
     pub fn finish(mut self, forgiven: impl Fn(&CgroupError) -> bool) -> Result<Cgroup, CgroupError> {
         let h = self.hierarchies;

@@ -8,7 +8,7 @@ use crate::plan::ContainerPlan;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wharf_sys::fork::{Fork, Forked, exit_now};
-use wharf_sys::namespace::setns;
+use wharf_sys::namespace::{Namespaces, setns};
 
 /// Which of the two this process is now.
 #[derive(Debug)]
@@ -17,20 +17,21 @@ pub enum Birth {
     Init,
 }
 
-/// Makes init: one clone into all new namespaces and the cgroup. Only where a user namespace is entered by path does
+/// Makes init: one clone into the namespaces `made` and the cgroup. Only where a user namespace is entered by path does
 /// another process come between, since nobody comes back from there.
 pub fn birth(
     plan: &ContainerPlan,
+    made: Namespaces,
     joins: &[Entered],
     user: &[Entered],
     cgroup: Option<BorrowedFd<'_>>,
     init_channel: &Channel,
 ) -> Result<Birth, ContainerError> {
     if !user.is_empty() {
-        return through_user_namespace(plan, joins, user, cgroup, init_channel);
+        return through_user_namespace(plan, made, joins, user, cgroup, init_channel);
     }
     let visit = Visit::enter(plan, joins)?;
-    let fork = Fork { namespaces: plan.namespaces.clone, cgroup, sibling: false };
+    let fork = Fork { namespaces: made, cgroup, sibling: false };
     match fork.fork().map_err(ContainerError::act("creating the container's namespaces"))? {
         Forked::Child => {
             visit.stay();
@@ -44,6 +45,7 @@ pub fn birth(
 /// belong to the one entered, and init is the runtime's child all the same.
 fn through_user_namespace(
     plan: &ContainerPlan,
+    made: Namespaces,
     joins: &[Entered],
     user: &[Entered],
     cgroup: Option<BorrowedFd<'_>>,
@@ -55,7 +57,7 @@ fn through_user_namespace(
     match fork {
         Forked::Child => {
             drop(receive);
-            match enter_and_fork(plan, joins, user, cgroup) {
+            match enter_and_fork(plan, made, joins, user, cgroup) {
                 Ok(None) => Ok(Birth::Init),
                 Ok(Some(pid)) => {
                     // a runtime that is gone needs no answer
@@ -90,6 +92,7 @@ fn through_user_namespace(
 /// In the intermediate process; Some is the pid of init, None is init itself.
 fn enter_and_fork(
     plan: &ContainerPlan,
+    made: Namespaces,
     joins: &[Entered],
     user: &[Entered],
     cgroup: Option<BorrowedFd<'_>>,
@@ -106,7 +109,7 @@ fn enter_and_fork(
     user.iter().try_for_each(enter)?;
     later.into_iter().try_for_each(enter)?;
     Visit::enter(plan, &[])?.stay();
-    let fork = Fork { namespaces: plan.namespaces.clone, cgroup, sibling: true };
+    let fork = Fork { namespaces: made, cgroup, sibling: true };
     match fork.fork().map_err(ContainerError::act("creating the container's namespaces"))? {
         Forked::Child => Ok(None),
         Forked::Parent { pid, .. } => Ok(Some(pid)),
