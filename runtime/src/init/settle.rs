@@ -39,7 +39,7 @@ pub fn settle(
     if !user_namespace {
         named("raising limits", limits::raise(&process.rlimits, None))?;
     }
-    named("preparing the standard streams", identity::own_stdio(process.uid, identity::stdio()))?;
+    named("preparing the standard streams", identity::own_stdio(process.uid, root))?;
     if process.no_new_privileges {
         named("setting no_new_privs", rustix::thread::set_no_new_privs(true))?;
     }

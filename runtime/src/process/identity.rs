@@ -4,14 +4,15 @@ use super::ProcessError;
 use crate::plan::capabilities::CapSets;
 use crate::plan::process::ProcessPlan;
 use crate::rootfs::resolve::Root;
-use rustix::fs::{Gid, OFlags, Uid, fchown, fstat, makedev};
+use rustix::fs::{FileType, Gid, OFlags, Stat, Uid, fchown, fcntl_setfl, fstat, makedev};
 use rustix::io::Errno;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Enters the working directory, and makes sure that it is one of the container's: a path that leads to an inherited
@@ -30,12 +31,23 @@ pub fn enter_cwd(root: &Root, cwd: &Path) -> Result<(), ProcessError> {
     Ok(())
 }
 
-/// Gives the standard streams to the user, so that it can open /dev/stdout again. What cannot be given is left.
-pub fn own_stdio(uid: u32, stdio: [BorrowedFd<'_>; 3]) -> Result<(), ProcessError> {
-    for fd in stdio {
+/// Gives the standard streams to the user, so that it can open /dev/stdout again; what cannot be given is left. One that is
+/// the host's /dev/null becomes the container's, if that is the null device: it would be a file of a mount that the
+/// container does not have, with which its processes cannot be saved.
+pub fn own_stdio(uid: u32, root: &Root) -> Result<(), ProcessError> {
+    let replace: [fn(&OwnedFd) -> Result<(), Errno>; 3] =
+        [|fd| dup2_stdin(fd), |fd| dup2_stdout(fd), |fd| dup2_stderr(fd)];
+    let mut null = None;
+    for (fd, replace) in stdio().into_iter().zip(replace) {
         let stat = fstat(fd).map_err(ProcessError::act("looking at a standard stream"))?;
-        // the host's /dev/null, shared by everyone, is nobody's to take
-        if stat.st_rdev == makedev(1, 3) || stat.st_uid == uid {
+        if is_null(&stat) {
+            // the host's own is shared by everyone, and nobody's to take
+            if let Some(null) = null.get_or_insert_with(|| null_device(root)) {
+                replace(null).map_err(ProcessError::act("replacing a standard stream"))?;
+            }
+            continue;
+        }
+        if stat.st_uid == uid {
             continue;
         }
         match fchown(fd, Some(Uid::from_raw(uid)), None) {
@@ -44,6 +56,23 @@ pub fn own_stdio(uid: u32, stdio: [BorrowedFd<'_>; 3]) -> Result<(), ProcessErro
         }
     }
     Ok(())
+}
+
+fn is_null(stat: &Stat) -> bool {
+    stat.st_rdev == makedev(1, 3) && FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+}
+
+/// The container's null device. An image may have put anything in its place: it is looked at before it is opened, and
+/// again after, and opening does not wait.
+fn null_device(root: &Root) -> Option<OwnedFd> {
+    let path = Path::new("/dev/null");
+    let found = |flags| {
+        root.open_without_symlinks(path, flags).ok().filter(|fd| fstat(fd).is_ok_and(|s| is_null(&s)))
+    };
+    found(OFlags::PATH)?;
+    let null = found(OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK)?;
+    fcntl_setfl(&null, OFlags::empty()).ok()?;
+    Some(null)
 }
 
 /// Becomes the user with exactly the groups and capabilities asked for. No way back.

@@ -173,15 +173,70 @@ fn criu_memory_may_be_saved_before_the_rest() {
     let b = Bundle::new(COUNTER);
     let mut before = run(&b);
     before.answers("a", "1 a");
-    let early = ["checkpoint", "--pre-dump", "--image-path", "early", "--work-path", "work", &b.id];
-    b.call(&early).ok();
-    assert_eq!(b.state()["status"], "running");
+    let early = |images: &str, more: &[&str]| {
+        let fixed = ["checkpoint", "--pre-dump", "--image-path", images, "--work-path", "work"];
+        let done = b.call(&[&fixed[..], more, &[&b.id]].concat());
+        assert_eq!(done.code, 0, "{}", explained(&b, &done.err, "dump.log"));
+        assert_eq!(b.state()["status"], "running");
+    };
+    early("first", &[]);
     before.answers("b", "2 b");
-    checkpoint(&b, &["--parent-path", "../early"]);
-    assert!(b.path().join("images/parent").exists());
+    early("second", &["--parent-path", "../first"]);
+    before.answers("c", "3 c");
+    checkpoint(&b, &["--parent-path", "../second"]);
+    for (images, parent) in [("images", "../second"), ("second", "../first")] {
+        assert_eq!(fs::read_link(b.path().join(images).join("parent")).unwrap().to_str(), Some(parent));
+    }
     let mut after = restore(&b, &[]);
-    after.answers("c", "3 c");
+    after.answers("d", "4 d");
     end(&b);
+}
+
+#[test]
+#[ignore = "needs a kernel that its CRIU knows: make test-vm"]
+fn criu_pages_may_be_fetched_when_they_are_used() {
+    let mut b = Bundle::new(COUNTER);
+    let mut before = run(&b);
+    before.answers("a", "1 a");
+    // one that is free now
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let runw = b.runw();
+    let mut server = Command::new("sh");
+    server.args(["-c", "exec \"$@\" 5>status 2>server", "sh"]).arg(runw.get_program()).args(runw.get_args());
+    server.args(["checkpoint", "--lazy-pages", "--status-fd", "5", "--page-server"]);
+    server.arg(format!("127.0.0.1:{port}")).args(["--image-path", "images", "--work-path", "work"]);
+    server.args(["--manage-cgroups-mode", "ignore", &b.id]).current_dir(b.path());
+    let mut server = server.spawn().unwrap();
+    let serves = || fs::read(b.path().join("status")).is_ok_and(|said| said == [0]);
+    wait_until("pages to be served", || serves() || server.try_wait().unwrap().is_some());
+    let said = fs::read_to_string(b.path().join("server")).unwrap();
+    assert!(serves(), "{}", explained(&b, &said, "dump.log"));
+    let mut fetcher = Command::new("criu");
+    fetcher.args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port]);
+    fetcher.args(["--images-dir", "images", "--work-dir", "work", "--log-file", "lazy.log"]);
+    let mut fetcher = fetcher.current_dir(b.path()).spawn().unwrap();
+    wait_until("the daemon that fetches pages", || b.path().join("work/lazy-pages.socket").exists());
+
+    // what was saved is there until its last page is fetched: the restored one has another name and cgroup
+    let id = format!("{}-lazy", b.id);
+    b.config["linux"]["cgroupsPath"] =
+        format!("{}-lazy", b.config["linux"]["cgroupsPath"].as_str().unwrap()).into();
+    b.write_config();
+    let flags = ["restore", "--detach", "--lazy-pages", "--image-path", "images", "--work-path", "work"];
+    let mut command = b.runw();
+    let (code, mut after) =
+        Streams::given_to(command.args(flags).args(["--manage-cgroups-mode", "ignore", &id]));
+    if code != 0 {
+        let text = after.errors();
+        panic!("{code}: {}", explained(&b, &text, "restore.log"));
+    }
+    after.answers("b", "2 b");
+    assert!(server.wait().unwrap().success(), "all was fetched");
+    assert!(fetcher.wait().unwrap().success());
+    b.call(&["state", &b.id]).fails_with("container does not exist");
+    after.answers("c", "3 c");
+    b.call(&["delete", "--force", &id]).ok();
+    b.assert_nothing_left();
 }
 
 #[test]
@@ -330,6 +385,54 @@ fn criu_images_bring_no_right_that_config_json_does_not_give() {
     after.answers("b", "2 b");
     assert_eq!(b.exec(&["grep", "NoNewPrivs:", "/proc/1/status"]).ok(), "NoNewPrivs:\t1\n");
     end(&b);
+}
+
+#[test]
+#[ignore = "needs a kernel that its CRIU knows: make test-vm"]
+fn criu_cve_2026_92574_images_bring_no_user_that_config_json_does_not_name() {
+    let mut b = Bundle::new(COUNTER);
+    let without = |b: &mut Bundle| {
+        let caps = b.config["process"]["capabilities"].as_object_mut().unwrap();
+        caps.values_mut().for_each(|set| *set = json!([]));
+    };
+    without(&mut b);
+    let root = b.config.clone();
+    let mut before = run(&b);
+    before.answers("a", "1 a");
+    checkpoint(&b, &[]);
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    let user = b.config.clone();
+    b.write_config();
+    restore_is_refused(&b, "has the id 0 (Uid), which process.user.uid does not give");
+    b.config = root;
+    b.write_config();
+    let mut after = restore(&b, &[]);
+    after.answers("b", "2 b");
+    end(&b);
+
+    // and who is whom config.json names goes on
+    b.config = user;
+    let mut before = run(&b);
+    before.answers("a", "1 a");
+    fs::remove_dir_all(b.path().join("images")).unwrap();
+    checkpoint(&b, &[]);
+    let mut after = restore(&b, &[]);
+    after.answers("b", "2 b");
+    assert_eq!(b.exec(&["grep", "Uid:", "/proc/1/status"]).ok(), "Uid:\t1000\t1000\t1000\t1000\n");
+    end(&b);
+}
+
+#[test]
+#[ignore = "needs a kernel that its CRIU knows: make test-vm"]
+fn criu_a_users_process_brings_no_capability() {
+    let mut b = Bundle::new(COUNTER);
+    let mut before = run(&b);
+    before.answers("a", "1 a");
+    checkpoint(&b, &[]);
+    // the same sets, which are not in force for a user who is not root
+    b.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    b.write_config();
+    restore_is_refused(&b, "(CapPrm), which process.capabilities does not give");
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn root_an_ordinary_user_shifts_clocks() {
 #[test]
 fn root_an_ordinary_user_has_the_controllers_that_it_was_given() {
     if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return; // version 2 delegates a whole subtree: see the tests of placement
+        return; // version 2 delegates a whole subtree: see the tests of systemd_user
     }
     let mut own = Own::new("cat /proc/self/cgroup");
     let given = std::path::PathBuf::from(format!("/sys/fs/cgroup/pids/runw-test-given-{}", own.0.id));

@@ -1,6 +1,6 @@
 //! An ordinary user's containers below the user's own systemd. They need one for the machine: `make test-vm` runs them.
 
-use crate::bundle::wait_until;
+use crate::bundle::{Ended, wait_until};
 use crate::rootless::{NOBODYS, Own};
 use serde_json::json;
 use std::fs;
@@ -62,4 +62,81 @@ fn systemd_a_users_processes_are_attached_to_a_unit_of_the_users_manager() {
     b.call(&["delete", "--force", &b.0.id]).ok();
     wait_until("the end of the unit", || !dir.exists());
     b.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs systemd as the first process: make test-vm"]
+fn systemd_a_user_limits_containers_in_a_delegated_unit_without_asking_systemd() {
+    let mut b = Own::new("sleep 1000");
+    let unit = format!("wt-given-{}.service", b.0.id);
+    b.0.config["linux"]["cgroupsPath"] = format!("/system.slice/{unit}/ct").into();
+    b.0.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+    b.0.write_config();
+    // controllers are for a cgroup without processes of its own
+    let script = format!(
+        "set -e
+        cg=/sys/fs/cgroup/system.slice/{unit}
+        mkdir $cg/own; echo $$ >$cg/own/cgroup.procs; echo '+memory +pids' >$cg/cgroup.subtree_control
+        ./runw run --detach {id} </dev/null >out 2>&1 || {{ cat out; exit 1; }}
+        cat $cg/ct/memory.max $cg/ct/pids.max
+        ./runw exec {id} sh -c 'echo in it; sleep 1000 & exit 4' || echo $?
+        ./runw update --memory 33554432 --pids-limit 30 {id}
+        cat $cg/ct/memory.max $cg/ct/pids.max
+        ./runw pause {id}; cat $cg/ct/cgroup.freeze; ./runw resume {id}
+        wc -l <$cg/ct/cgroup.procs
+        ./runw kill {id} KILL
+        until ./runw state {id} | grep -q stopped; do sleep 0.1; done
+        ./runw delete {id}
+        test -e $cg/ct || echo gone",
+        id = b.0.id
+    );
+    let done = Command::new("systemd-run")
+        .args(["--quiet", "--wait", "--pipe", "--collect", "--unit", &unit, "--property=Delegate=yes"])
+        .arg(format!("--uid={NOBODYS}"))
+        .arg(format!("--setenv=XDG_RUNTIME_DIR={}", b.0.path().join("run").display()))
+        .arg(format!("--working-directory={}", b.0.path().display()))
+        .args(["sh", "-c", &script])
+        .output()
+        .expect("systemd-run");
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let expected = "67108864\n20\nin it\n4\n33554432\n30\n1\n2\ngone\n";
+    assert_eq!(out, expected, "{err}");
+    assert!(done.status.success(), "{err}");
+    b.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs systemd as the first process: make test-vm"]
+fn systemd_a_logged_in_users_containers_are_in_the_users_own_slice() {
+    // as logging in starts it; one for all tests of this user
+    let service = format!("user@{NOBODYS}.service");
+    let started = Command::new("systemctl").args(["start", &service]).output().expect("systemctl");
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let runtime = format!("/run/user/{NOBODYS}");
+    let mut b = Own::new("sleep 1000");
+    b.0.config["linux"]["cgroupsPath"] = format!("user.slice:wt:{}", b.0.id).into();
+    b.0.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
+    b.0.write_config();
+    let call = |args: &[&str]| {
+        let (out, err) = (b.0.path().join("out"), b.0.path().join("err"));
+        let mut command = b.runw();
+        command.env("XDG_RUNTIME_DIR", &runtime).args(["--systemd-cgroup"]).args(args);
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        let status = command.status().unwrap();
+        let read = |path| fs::read_to_string(path).unwrap();
+        Ended { code: status.code().unwrap_or(-1), out: read(&out), err: read(&err) }
+    };
+    call(&["run", "--detach", &b.0.id]).ok();
+    let state: serde_json::Value = serde_json::from_str(&call(&["state", &b.0.id]).ok()).unwrap();
+    let cgroup = cgroup_of(&state["pid"].to_string());
+    let expected = format!("/user.slice/user-{NOBODYS}.slice/{service}/user.slice/wt-{}.scope", b.0.id);
+    assert_eq!(cgroup, expected);
+    let dir = PathBuf::from("/sys/fs/cgroup").join(cgroup.trim_start_matches('/'));
+    assert_eq!(fs::read_to_string(dir.join("memory.max")).unwrap().trim(), "67108864");
+    assert_eq!(fs::read_to_string(dir.join("pids.max")).unwrap().trim(), "20");
+    assert_eq!(call(&["exec", &b.0.id, "sh", "-c", "echo in it; exit 4"]).code, 4);
+    call(&["update", "--memory", "33554432", "--pids-limit", "30", &b.0.id]).ok();
+    assert_eq!(fs::read_to_string(dir.join("memory.max")).unwrap().trim(), "33554432");
+    call(&["delete", "--force", &b.0.id]).ok();
+    wait_until("the end of the unit", || !dir.exists());
 }

@@ -1,12 +1,16 @@
 //! Whether restored processes have only what config.json gives. CRIU takes their namespaces, rights and filters from the
 //! images; looked at while they are all stopped, so that nothing changes under the look.
 
+mod identity;
+
 use super::Options;
 use crate::container::ContainerError;
 use crate::plan::ContainerPlan;
 use crate::plan::capabilities::{CapSets, ORDER};
+use identity::Ids;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 use wharf_cgroups::Cgroup;
 use wharf_sys::namespace::Namespaces;
 
@@ -49,6 +53,11 @@ pub fn verify(
     let user = namespace(&init.to_string(), "user")?;
     let inside: BTreeSet<i32> = cgroup.procs()?.into_iter().collect();
     let label = expected_label(plan, options);
+    let [users, groups] = ["uid_map", "gid_map"].map(|name| {
+        let path = format!("/proc/{init}/{name}");
+        Ids::read(Path::new(&path)).map_err(ContainerError::act(format!("reading {path}")))
+    });
+    let (users, groups) = (users?, groups?);
     for pid in descendants(init, &parents()?) {
         if !inside.contains(&pid) {
             return Err(refused(format!("process {pid} is not in the container's cgroup")));
@@ -57,21 +66,45 @@ pub fn verify(
         if namespace(&pid.to_string(), "user")? != user {
             continue;
         }
-        let path = format!("/proc/{pid}/status");
-        let status = fs::read_to_string(&path).map_err(ContainerError::act(format!("reading {path}")))?;
-        let process = &plan.process;
-        if let Some(excess) = excess(&status, process.caps, process.no_new_privileges, plan.seccomp.is_some())
-        {
-            return Err(refused(format!("process {pid} {excess}")));
+        // each thread has rights and filters of its own
+        for dir in threads(pid)? {
+            thread(plan, label.as_deref(), pid, &dir, [&users, &groups])?;
         }
-        if let Some(label) = &label {
-            let path = format!("/proc/{pid}/attr/current");
-            let current =
-                fs::read_to_string(&path).map_err(ContainerError::act(format!("reading {path}")))?;
-            let current = current.trim_end_matches(['\n', '\0']);
-            if current.split(" (").next() != Some(label) {
-                return Err(refused(format!("process {pid} is labelled {current:?} and not {label:?}")));
-            }
+    }
+    Ok(())
+}
+
+/// The directories of a process's threads.
+fn threads(pid: i32) -> Result<Vec<PathBuf>, ContainerError> {
+    let path = format!("/proc/{pid}/task");
+    let failed = || ContainerError::act(format!("reading {path}"));
+    let entries = fs::read_dir(&path).map_err(failed())?;
+    entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed())).collect()
+}
+
+fn thread(
+    plan: &ContainerPlan,
+    label: Option<&str>,
+    pid: i32,
+    dir: &Path,
+    [users, groups]: [&Ids; 2],
+) -> Result<(), ContainerError> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        fs::read_to_string(&path).map_err(ContainerError::act(format!("reading {}", path.display())))
+    };
+    let (status, process) = (read("status")?, &plan.process);
+    let most = identity::reachable(process, identity::of_file(pid));
+    let found = excess(&status, process.caps, most, process.no_new_privileges, plan.seccomp.is_some())
+        .or_else(|| identity::stranger(&status, process, users, groups));
+    if let Some(found) = found {
+        return Err(refused(format!("process {pid} {found}")));
+    }
+    if let Some(label) = label {
+        let current = read("attr/current")?;
+        let current = current.trim_end_matches(['\n', '\0']);
+        if current.split(" (").next() != Some(label) {
+            return Err(refused(format!("process {pid} is labelled {current:?} and not {label:?}")));
         }
     }
     Ok(())
@@ -138,15 +171,26 @@ fn descendants(first: i32, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
     found
 }
 
-/// What a process (its /proc/PID/status) has beyond what is allowed, in words.
-fn excess(status: &str, allowed: CapSets, no_new_privileges: bool, filtered: bool) -> Option<String> {
+/// What a thread (its /proc/PID/task/TID/status) has beyond what is allowed, in words; `most` are the capabilities that it
+/// can have come to.
+fn excess(
+    status: &str,
+    allowed: CapSets,
+    most: u64,
+    no_new_privileges: bool,
+    filtered: bool,
+) -> Option<String> {
     let field = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
     };
-    let most = allowed.bounding | allowed.permitted;
-    for (name, allowed) in
-        [("CapBnd", allowed.bounding), ("CapPrm", most), ("CapEff", most), ("CapInh", most), ("CapAmb", most)]
-    {
+    let inheritable = most | allowed.inheritable;
+    for (name, allowed) in [
+        ("CapBnd", allowed.bounding),
+        ("CapPrm", most),
+        ("CapEff", most),
+        ("CapInh", inheritable),
+        ("CapAmb", most),
+    ] {
         let Some(has) = field(name).and_then(|text| u64::from_str_radix(text, 16).ok()) else {
             return Some(format!("shows no {name}"));
         };
@@ -175,26 +219,27 @@ mod tests {
     const STATUS: &str = "Name:\tsh\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000420\nCapEff:\t0000000000000420\n\
         CapBnd:\t0000000000000420\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n";
 
-    fn allowed(bounding: u64) -> CapSets {
-        CapSets { bounding, permitted: bounding, ..CapSets::default() }
+    fn found(status: &str, bounding: u64, no_new_privileges: bool, filtered: bool) -> Option<String> {
+        let allowed = CapSets { bounding, permitted: bounding, ..CapSets::default() };
+        excess(status, allowed, bounding, no_new_privileges, filtered)
     }
 
     #[test]
     fn rights_beyond_config_json_are_named() {
-        assert_eq!(excess(STATUS, allowed(0x420), false, false), None);
-        let text = excess(STATUS, allowed(0x20), false, false).unwrap();
+        assert_eq!(found(STATUS, 0x420, false, false), None);
+        let text = found(STATUS, 0x20, false, false).unwrap();
         assert!(text.contains("CAP_NET_BIND_SERVICE (CapBnd)"), "{text}");
         let more = STATUS.replace("CapAmb:\t0000000000000000", "CapAmb:\t0000000000200000");
-        assert!(excess(&more, allowed(0x420), false, false).unwrap().contains("CAP_SYS_ADMIN (CapAmb)"));
-        assert!(excess("Name:\tsh\n", allowed(0), false, false).unwrap().contains("CapBnd"));
+        assert!(found(&more, 0x420, false, false).unwrap().contains("CAP_SYS_ADMIN (CapAmb)"));
+        assert!(found("Name:\tsh\n", 0, false, false).unwrap().contains("CapBnd"));
     }
 
     #[test]
     fn a_process_without_filter_or_with_a_way_to_privileges_is_found() {
-        assert!(excess(STATUS, allowed(0x420), true, false).unwrap().contains("noNewPrivileges"));
-        assert!(excess(STATUS, allowed(0x420), false, true).unwrap().contains("linux.seccomp"));
+        assert!(found(STATUS, 0x420, true, false).unwrap().contains("noNewPrivileges"));
+        assert!(found(STATUS, 0x420, false, true).unwrap().contains("linux.seccomp"));
         let safe = STATUS.replace("NoNewPrivs:\t0", "NoNewPrivs:\t1").replace("Seccomp:\t0", "Seccomp:\t2");
-        assert_eq!(excess(&safe, allowed(0x420), true, true), None);
+        assert_eq!(found(&safe, 0x420, true, true), None);
     }
 
     #[test]
