@@ -2,38 +2,29 @@
 //!
 //! The two versions have the same messages under two service names.
 
+mod dial;
 mod grpc;
+mod ttrpc;
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use prost::Message;
-use rustix::fs::{Mode, OFlags};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
-use ttrpc::asynchronous::Client;
-use ttrpc::asynchronous::transport::Socket;
-use ttrpc::proto::{KeyValue, Request};
 use wharf_containerd::containerd::task::v3::{ConnectRequest, ConnectResponse};
 use wharf_kinds::Kind;
 
-use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::endpoint::{Endpoint, Protocol};
+use crate::observed::Observed;
 
+use self::dial::dial;
 #[cfg(test)]
 pub(crate) use self::grpc::Encoded;
 use self::grpc::GrpcClient;
-
-/// The header in which ttrpc peers carry containerd's namespace.
-const NAMESPACE_HEADER: &str = "containerd-namespace-ttrpc";
+use self::ttrpc::TtrpcClient;
 
 /// Calls under way at one shim, waits not counted. Keeps a stuck shim's unanswered requests within the
 /// socket's buffer.
@@ -44,9 +35,6 @@ const STUCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a gRPC shim may take for the first words of its protocol.
 const CONNECT: Duration = Duration::from_secs(2);
-
-/// Longest path that fits `sockaddr_un`.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// Why a call to a shim gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,20 +72,23 @@ pub struct ShimClient {
 }
 
 enum Transport {
-    Ttrpc(Client),
-    Grpc(GrpcClient),
+    Ttrpc(TtrpcClient),
+    /// Large, and rare.
+    Grpc(Box<GrpcClient>),
 }
+
+/// Becomes true when a connection is gone.
+type Gone = Observed<bool>;
 
 struct Connection {
     transport: Transport,
     service: &'static str,
-    namespace: String,
-    id: String,
-    /// Closed when the transport is gone.
-    gone: watch::Receiver<()>,
+    namespace: Box<str>,
+    id: Box<str>,
+    gone: Arc<Gone>,
     calls: Semaphore,
     /// A call went unanswered for its time and the shim has shown no life since.
-    stuck: watch::Sender<bool>,
+    stuck: Observed<bool>,
     probing: AtomicBool,
 }
 
@@ -119,14 +110,14 @@ impl ShimClient {
         id: &str,
     ) -> io::Result<Self> {
         let stream = dial(&endpoint.address).await?;
-        let (alive, gone) = watch::channel(());
-        let stream = Watched { stream, _alive: alive };
+        let gone = Arc::new(Gone::default());
         let transport = match endpoint.protocol {
-            Protocol::Ttrpc => Transport::Ttrpc(Client::new(Socket::new(stream))),
+            Protocol::Ttrpc => Transport::Ttrpc(TtrpcClient::over(stream, gone.clone())),
             Protocol::Grpc => {
-                let made = timeout(CONNECT, GrpcClient::over(stream, namespace)).await;
+                let made = timeout(CONNECT, GrpcClient::over(stream, gone.clone(), namespace));
                 // the kernel has accepted for it
-                Transport::Grpc(made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+                let made = Box::pin(made).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+                Transport::Grpc(Box::new(made))
             }
         };
         let connection = Connection {
@@ -136,7 +127,7 @@ impl ShimClient {
             id: id.into(),
             gone,
             calls: Semaphore::new(MAX_CALLS),
-            stuck: watch::Sender::new(false),
+            stuck: Observed::new(false),
             probing: AtomicBool::new(false),
         };
         Ok(ShimClient { connection: Arc::new(connection) })
@@ -153,15 +144,7 @@ impl ShimClient {
     {
         let deadline = Instant::now() + limit;
         let out_of_time = |_| CallError::TimedOut { method, limit };
-        let connection = &self.connection;
-        let mut stuck = connection.stuck.subscribe();
-        let turn = async {
-            stuck.wait_for(|stuck| !stuck).await.map_err(|_| CallError::Closed)?;
-            connection.calls.acquire().await.map_err(|_| CallError::Closed)
-        };
-        let patience = if self.is_stuck() { limit.min(STUCK_PATIENCE) } else { limit };
-        let _permit =
-            timeout(patience, turn).await.map_err(|_| CallError::TimedOut { method, limit: patience })??;
+        let _turn = self.turn(method, limit).await?;
         match timeout_at(deadline, self.send(method, request)).await {
             Ok(answer) => answer,
             Err(elapsed) => {
@@ -169,6 +152,21 @@ impl ShimClient {
                 Err(out_of_time(elapsed))
             }
         }
+    }
+
+    /// Waits until the shim may be asked, at most `limit`.
+    async fn turn(&self, method: &'static str, limit: Duration) -> Result<SemaphorePermit<'_>, CallError> {
+        let Connection { calls, stuck, .. } = &*self.connection;
+        let is_stuck = self.is_stuck();
+        if !is_stuck && let Ok(turn) = calls.try_acquire() {
+            return Ok(turn);
+        }
+        let turn = async {
+            stuck.until(|stuck| (!stuck).then_some(())).await;
+            calls.acquire().await.map_err(|_| CallError::Closed)
+        };
+        let limit = if is_stuck { limit.min(STUCK_PATIENCE) } else { limit };
+        timeout(limit, turn).await.map_err(|_| CallError::TimedOut { method, limit })?
     }
 
     /// Calls a method that may take for ever, such as `Wait`.
@@ -182,13 +180,18 @@ impl ShimClient {
 
     /// Whether the shim owes an answer for longer than it was given.
     pub fn is_stuck(&self) -> bool {
-        *self.connection.stuck.borrow()
+        self.connection.stuck.get()
+    }
+
+    /// Whether both share a connection.
+    pub(crate) fn is_same(&self, other: &ShimClient) -> bool {
+        Arc::ptr_eq(&self.connection, &other.connection)
     }
 
     /// Resolves when the connection is gone, from whichever side. Does not keep it open.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut gone = self.connection.gone.clone();
-        async move { while gone.changed().await.is_ok() {} }
+        let gone = self.connection.gone.clone();
+        async move { gone.until(|gone| gone.then_some(())).await }
     }
 
     async fn send<Q, A>(&self, method: &'static str, request: &Q) -> Result<A, CallError>
@@ -199,18 +202,9 @@ impl ShimClient {
         let Connection { transport, service, namespace, .. } = &*self.connection;
         let payload = request.encode_to_vec();
         let answer = match transport {
-            Transport::Ttrpc(client) => {
-                let mut envelope = Request::new();
-                envelope.set_service((*service).into());
-                envelope.set_method(method.into());
-                envelope.payload = payload;
-                let mut header = KeyValue::new();
-                header.set_key(NAMESPACE_HEADER.into());
-                header.set_value(namespace.clone());
-                envelope.set_metadata(vec![header]);
-                client.request(envelope).await.map_err(|error| refused(method, error))?.payload
-            }
-            Transport::Grpc(client) => client.call(service, method, payload).await?,
+            Transport::Ttrpc(client) => client.call(service, method, namespace, payload).await?,
+            // not part of the future of every call that waits
+            Transport::Grpc(client) => Box::pin(client.call(service, method, payload)).await?,
         };
         A::decode(answer.as_slice())
             .map_err(|error| CallError::Malformed { method, reason: error.to_string() })
@@ -221,116 +215,29 @@ impl ShimClient {
         if self.connection.probing.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.connection.stuck.send_replace(true);
+        self.connection.stuck.set(true);
         tracing::warn!(
-            namespace = self.connection.namespace,
-            id = self.connection.id,
+            namespace = &*self.connection.namespace,
+            id = &*self.connection.id,
             "shim does not answer in time"
         );
         // holds the connection until the shim answers or is gone
         let client = self.clone();
         tokio::spawn(async move {
-            let question = ConnectRequest { id: client.connection.id.clone() };
+            let question = ConnectRequest { id: client.connection.id.to_string() };
             tokio::select! {
                 // any answer is a sign of life
                 _ = client.send::<_, ConnectResponse>("Connect", &question) => {}
                 () = client.closed() => {}
             }
-            client.connection.stuck.send_replace(false);
+            client.connection.stuck.set(false);
             client.connection.probing.store(false, Ordering::Release);
         });
     }
-}
-
-fn refused(method: &'static str, error: ttrpc::Error) -> CallError {
-    match error {
-        ttrpc::Error::RpcStatus(status) => CallError::Refused {
-            kind: Kind::from_grpc_code(protobuf_code(&status)),
-            message: status.message().to_owned(),
-        },
-        ttrpc::Error::Others(reason) => CallError::Malformed { method, reason },
-        _ => CallError::Closed,
-    }
-}
-
-fn protobuf_code(status: &ttrpc::proto::Status) -> i32 {
-    // an open enumeration: codes unknown to the library stay numbers
-    status.code() as i32
 }
 
 /// Whether a failed connection means that nobody serves the socket any more. Anything else, such as a full backlog
 /// or too many open files here, says nothing about the shim.
 pub(crate) fn means_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
-}
-
-/// Connects to a unix socket without waiting for its owner.
-async fn dial(address: &Address) -> io::Result<UnixStream> {
-    match address {
-        Address::Abstract(name) => {
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())?;
-            let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
-        }
-        Address::Path(path) if path.as_os_str().len() <= MAX_SOCKET_PATH => connect(path).await,
-        Address::Path(path) => {
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            let folder =
-                rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            let name = path.file_name().unwrap_or_default();
-            let number = std::os::fd::AsRawFd::as_raw_fd(&folder.as_fd());
-            connect(&Path::new("/proc/self/fd").join(number.to_string()).join(name)).await
-        }
-    }
-}
-
-/// A full backlog is reported as `WouldBlock`: the owner is busy, not gone.
-async fn connect(path: &Path) -> io::Result<UnixStream> {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let attempt = async {
-        loop {
-            match UnixStream::connect(path).await {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                other => return other,
-            }
-        }
-    };
-    timeout(PATIENCE, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
-}
-
-/// A stream whose end can be noticed without a request under way.
-struct Watched {
-    stream: UnixStream,
-    _alive: watch::Sender<()>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

@@ -13,6 +13,7 @@ mod endpoint;
 mod error;
 mod limits;
 mod observe;
+mod observed;
 mod operations;
 mod origin;
 mod process;

@@ -268,18 +268,13 @@ impl Tasks {
     /// Waits until a process ends. Answers at once for one that has.
     pub async fn wait(&self, namespace: &str, id: &str, exec: &str) -> Result<Exit, TaskError> {
         let task = self.with_process(namespace, id, exec).await?;
-        let Some(mut outcome) = task.processes().get(exec).map(Process::outcome) else {
+        let Some(outcome) = task.processes().get(exec).map(Process::outcome) else {
             return Err(TaskError::Lost(id.into()));
         };
         drop(task);
-        let settled = outcome.wait_for(|outcome| *outcome != Outcome::Pending).await.map(|outcome| *outcome);
-        match settled {
-            Ok(Outcome::Exited(exit)) => Ok(exit),
-            _ => match *outcome.borrow() {
-                // the process was removed as it ended
-                Outcome::Exited(exit) => Ok(exit),
-                _ => Err(TaskError::Lost(id.into())),
-            },
+        match outcome.settled().await {
+            Outcome::Exited(exit) => Ok(exit),
+            Outcome::Pending | Outcome::Lost => Err(TaskError::Lost(id.into())),
         }
     }
 

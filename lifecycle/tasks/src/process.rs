@@ -1,10 +1,12 @@
 //! What is known of a container's processes, in memory.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost_types::Timestamp;
-use tokio::sync::watch;
+
+use crate::observed::Observed;
 
 /// Where a process's streams lead, in the words the client used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub(crate) struct Process {
     pid: u32,
     phase: Phase,
     stdio: Stdio,
-    outcome: watch::Sender<Outcome>,
+    outcome: Arc<Observed<Outcome>>,
     /// It had not ended then. An exec's id may be used again while events of its former bearer are under way.
     not_before: SystemTime,
 }
@@ -75,14 +77,15 @@ impl Process {
             pid,
             phase,
             stdio,
-            outcome: watch::Sender::new(outcome),
+            outcome: Arc::new(Observed::new(outcome)),
             not_before: SystemTime::UNIX_EPOCH,
         }
     }
 
     /// What happened before that time did not happen to this process.
-    pub(crate) fn not_before(self, not_before: SystemTime) -> Self {
-        Process { not_before, ..self }
+    pub(crate) fn not_before(mut self, not_before: SystemTime) -> Self {
+        self.not_before = not_before;
+        self
     }
 
     /// Whether an event is about this process, and not about an earlier one of the same id. While no pid is known,
@@ -93,8 +96,8 @@ impl Process {
     }
 
     /// Whether it is the one whose outcome that is.
-    pub(crate) fn tells(&self, outcome: &watch::Receiver<Outcome>) -> bool {
-        self.outcome.subscribe().same_channel(outcome)
+    pub(crate) fn tells(&self, outcome: &Arc<Observed<Outcome>>) -> bool {
+        Arc::ptr_eq(&self.outcome, outcome)
     }
 
     /// The process was started. Ignored once it has run.
@@ -123,12 +126,12 @@ impl Process {
             exit.pid = self.pid;
         }
         self.phase = Phase::Stopped(exit);
-        self.outcome.send_replace(Outcome::Exited(exit));
+        self.outcome.set(Outcome::Exited(exit));
     }
 
     /// Nobody can say any more how it ended.
     pub(crate) fn lost(&mut self) {
-        self.outcome.send_if_modified(|outcome| {
+        self.outcome.change(|outcome| {
             let pending = *outcome == Outcome::Pending;
             if pending {
                 *outcome = Outcome::Lost;
@@ -161,12 +164,26 @@ impl Process {
         }
     }
 
-    pub(crate) fn outcome(&self) -> watch::Receiver<Outcome> {
-        self.outcome.subscribe()
+    /// Settled at the latest when the process is forgotten.
+    pub(crate) fn outcome(&self) -> Arc<Observed<Outcome>> {
+        self.outcome.clone()
     }
 
     pub(crate) fn state(&self, id: &str) -> ProcessState {
         ProcessState { id: id.into(), pid: self.pid, phase: self.phase, stdio: self.stdio.clone() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.lost();
+    }
+}
+
+impl Observed<Outcome> {
+    /// Waits until it is known how the process ended, or that this will not be known.
+    pub(crate) async fn settled(&self) -> Outcome {
+        self.until(|outcome| (*outcome != Outcome::Pending).then_some(*outcome)).await
     }
 }
 
@@ -229,12 +246,12 @@ mod tests {
     fn waiters_learn_the_exit_once_known() {
         let mut process = Process::new(5, Phase::Running, Stdio::default());
         let waiter = process.outcome();
-        assert_eq!(*waiter.borrow(), Outcome::Pending);
+        assert_eq!(waiter.get(), Outcome::Pending);
         process.exited(exit(1));
         process.lost();
-        assert!(matches!(*waiter.borrow(), Outcome::Exited(exit) if exit.status == 1));
+        assert!(matches!(waiter.get(), Outcome::Exited(exit) if exit.status == 1));
         let stopped = Process::new(5, Phase::Stopped(exit(2)), Stdio::default());
-        assert!(matches!(*stopped.outcome().borrow(), Outcome::Exited(exit) if exit.status == 2));
+        assert!(matches!(stopped.outcome().get(), Outcome::Exited(exit) if exit.status == 2));
     }
 
     #[test]
@@ -242,7 +259,7 @@ mod tests {
         let mut process = Process::new(5, Phase::Running, Stdio::default());
         let waiter = process.outcome();
         process.lost();
-        assert_eq!(*waiter.borrow(), Outcome::Lost);
+        assert_eq!(waiter.get(), Outcome::Lost);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prost::Message;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use wharf_containerd::containerd::task::v3::{StateRequest, StateResponse, WaitRequest, WaitResponse};
 use wharf_containerd::containerd::v1::types::Status;
@@ -16,7 +15,8 @@ use crate::bundle::Bundle;
 use crate::client::{CallError, ShimClient};
 use crate::endpoint::Endpoint;
 use crate::limits;
-use crate::process::{Exit, Outcome, Phase, Process, ProcessState, Processes, Stdio};
+use crate::observed::Observed;
+use crate::process::{Exit, Phase, Process, ProcessState, Processes, Stdio};
 
 /// The way to the shim.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ pub(crate) struct Task {
     /// The shim's program, to clean up with.
     pub(crate) program: PathBuf,
     pub(crate) endpoint: Endpoint,
-    link: watch::Sender<Link>,
+    link: Arc<Observed<Link>>,
     processes: Mutex<Processes>,
     /// Someone has announced the exit of init.
     announced: AtomicBool,
@@ -54,7 +54,7 @@ pub(crate) struct Task {
     ending: AtomicBool,
     /// Someone is taking what is left of it.
     taken: AtomicBool,
-    stage: watch::Sender<Stage>,
+    stage: Observed<Stage>,
     /// Ends with the task.
     log: Mutex<Option<AbortHandle>>,
 }
@@ -71,12 +71,12 @@ impl Task {
             bundle,
             program,
             endpoint,
-            link: watch::Sender::new(link),
+            link: Arc::new(Observed::new(link)),
             processes: Mutex::new(Processes::new(init)),
             announced: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             taken: AtomicBool::new(false),
-            stage: watch::Sender::new(Stage::Served),
+            stage: Observed::new(Stage::Served),
             log: Mutex::new(None),
         })
     }
@@ -98,19 +98,19 @@ impl Task {
     }
 
     pub(crate) fn client(&self) -> Option<ShimClient> {
-        match &*self.link.borrow() {
+        self.link.look(|link| match link {
             Link::Up(client) => Some(client.clone()),
             Link::Awaited | Link::Down => None,
-        }
+        })
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        matches!(&*self.link.borrow(), Link::Down)
+        self.link.look(|link| matches!(link, Link::Down))
     }
 
     /// Replaces a connection that broke or was awaited.
     pub(crate) fn relink(&self, client: ShimClient) {
-        self.link.send_if_modified(|link| {
+        self.link.change(|link| {
             let wanted = !matches!(link, Link::Down);
             if wanted {
                 *link = Link::Up(client);
@@ -120,7 +120,7 @@ impl Task {
     }
 
     pub(crate) fn unlink(&self) {
-        self.link.send_replace(Link::Down);
+        self.link.set(Link::Down);
     }
 
     pub(crate) async fn call<Q, A>(
@@ -179,17 +179,16 @@ impl Task {
             exec.lost();
         }
         drop(processes);
-        self.stage.send_replace(stage);
+        self.stage.set(stage);
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        *self.stage.borrow()
+        self.stage.get()
     }
 
     /// Waits until no shim serves the task any more, at most `limit`.
     pub(crate) async fn finished(&self, limit: Duration) -> Stage {
-        let mut stage = self.stage.subscribe();
-        let over = stage.wait_for(|stage| *stage != Stage::Served);
+        let over = self.stage.until(|stage| (*stage != Stage::Served).then_some(()));
         // what it is after that time is the answer
         let _ = tokio::time::timeout(limit, over).await;
         self.stage()
@@ -257,30 +256,26 @@ impl Task {
     pub(crate) fn watch(self: &Arc<Self>, exec: &str) {
         let (task, exec) = (Arc::downgrade(self), exec.to_owned());
         let request = WaitRequest { id: self.id().into(), exec_id: exec.clone() };
-        let mut link = self.link.subscribe();
-        let Some(mut outcome) = self.processes().get(&exec).map(Process::outcome) else { return };
+        let link = self.link.clone();
+        let Some(outcome) = self.processes().get(&exec).map(Process::outcome) else { return };
+        // every task has this future, and it mostly waits
         tokio::spawn(async move {
+            let mut tried = None;
             loop {
-                let client = match link.borrow_and_update().clone() {
-                    Link::Up(client) => Some(client),
-                    Link::Awaited => None,
-                    Link::Down => return,
-                };
-                let answer = async {
-                    match &client {
-                        Some(client) => client.call_unbounded::<_, WaitResponse>("Wait", &request).await,
-                        None => Err(CallError::Closed),
-                    }
-                };
-                let asked = tokio::select! {
-                    answer = answer => Some(answer),
+                let client = tokio::select! {
+                    client = link.until(|link| link.other_than(tried.as_ref())) => client,
                     // known from an event, or the exec was deleted
-                    () = settled(&mut outcome) => None,
+                    _ = outcome.settled() => None,
                 };
-                let Some(task) = task.upgrade() else { return };
-                match asked {
-                    Some(Ok(answer)) => {
+                let Some(client) = client else { return };
+                let answer = tokio::select! {
+                    answer = client.call_unbounded::<_, WaitResponse>("Wait", &request) => answer,
+                    _ = outcome.settled() => return,
+                };
+                match answer {
+                    Ok(answer) => {
                         let exit = Exit { pid: 0, status: answer.exit_status, at: answer.exited_at };
+                        let Some(task) = task.upgrade() else { return };
                         // the id may be another's by now
                         if let Some(process) = task.processes().get_mut(&exec)
                             && process.tells(&outcome)
@@ -289,24 +284,34 @@ impl Task {
                         }
                         return;
                     }
-                    Some(Err(CallError::Closed)) => {}
-                    Some(Err(error)) => {
+                    // it may be connected to again
+                    Err(CallError::Closed) => tried = Some(client),
+                    Err(error) => {
                         // the shim does not know it (any more)
-                        tracing::debug!(id = task.id(), exec, %error, "shim refuses to wait");
+                        tracing::debug!(id = request.id, exec, %error, "shim refuses to wait");
                         return;
                     }
-                    None => return,
-                }
-                drop(task);
-                if link.changed().await.is_err() {
-                    return;
                 }
             }
         });
     }
 }
 
-async fn settled(outcome: &mut watch::Receiver<Outcome>) {
-    // an error means that the process is forgotten
-    let _ = outcome.wait_for(|outcome| *outcome != Outcome::Pending).await;
+impl Link {
+    /// A connection that was not `tried`, once there is one; `None` within when there will be none.
+    fn other_than(&self, tried: Option<&ShimClient>) -> Option<Option<ShimClient>> {
+        match self {
+            Link::Up(client) if tried.is_some_and(|tried| tried.is_same(client)) => None,
+            Link::Up(client) => Some(Some(client.clone())),
+            Link::Awaited => None,
+            Link::Down => Some(None),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // whoever waits for its shim has no more to wait for
+        self.unlink();
+    }
 }

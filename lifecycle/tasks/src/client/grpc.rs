@@ -3,10 +3,14 @@
 //! Methods are called by name with messages already encoded, as over ttrpc: no client is generated for them.
 
 use std::io;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
 use prost::bytes::{Buf, BufMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::Uri;
@@ -16,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use wharf_kinds::Kind;
 
-use super::{CallError, Watched};
+use super::{CallError, Gone};
 
 /// The header in which gRPC peers carry containerd's namespace.
 const NAMESPACE_HEADER: &str = "containerd-namespace";
@@ -30,7 +34,9 @@ pub(super) struct GrpcClient {
 }
 
 impl GrpcClient {
-    pub(super) async fn over(stream: Watched, namespace: &str) -> io::Result<Self> {
+    /// `gone` is told when the connection is closed, from whichever side.
+    pub(super) async fn over(stream: UnixStream, gone: Arc<Gone>, namespace: &str) -> io::Result<Self> {
+        let stream = Watched { stream, gone };
         let namespace = namespace.parse().map_err(io::Error::other)?;
         let stream = Mutex::new(Some(stream));
         let connector = tower::service_fn(move |_: Uri| {
@@ -113,5 +119,45 @@ impl Decoder for Encoded {
         let mut message = vec![0; buffer.remaining()];
         buffer.copy_to_slice(&mut message);
         Ok(Some(message))
+    }
+}
+
+/// A stream whose end can be noticed without a request under way.
+struct Watched {
+    stream: UnixStream,
+    gone: Arc<Gone>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.gone.set(true);
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
