@@ -199,7 +199,7 @@ fn every_verb_works(runtime: &'static str) {
     assert!(stack.task("wrong").is_none(), "a task that could not be made is not left behind");
     let bundle =
         stack.dir.path().join("run/io.containerd.runtime.v2.task").join(&stack.namespace).join("wrong");
-    assert!(!bundle.exists());
+    eventually("its bundle is gone", SOON, || (!bundle.exists()).then_some(()));
 
     let pid = stack.start_container("c1");
     assert!(Path::new(&format!("/proc/{pid}")).exists());
@@ -353,7 +353,10 @@ fn dead_shims_are_cleaned_up_after(runtime: &'static str) {
         assert_eq!(stack.delete("c"), 137, "as the shim's program found out");
     }
     let bundles = stack.dir.path().join("run/io.containerd.runtime.v2.task").join(&stack.namespace);
-    assert_eq!(fs::read_dir(bundles).expect("a folder").count(), 0);
+    // the answer to a deletion does not wait for it
+    eventually("no bundle is left", SOON, || {
+        fs::read_dir(&bundles).expect("a folder").next().is_none().then_some(())
+    });
 }
 
 #[test]
