@@ -111,8 +111,10 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     // not a graceful shutdown: waits and subscriptions would hold it up for as long as containers run
     tokio::select! {
-        served = serve_for_ever(settings, ready) => served,
+        // who asks for the end while the start waits for a shim never sees it serve
+        biased;
         () = shutdown => Ok(()),
+        served = serve_for_ever(settings, ready) => served,
     }
 }
 
