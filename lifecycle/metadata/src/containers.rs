@@ -33,7 +33,7 @@ impl Containers<'_> {
     /// `created` and `updated` are set here.
     pub fn create(&self, scope: &Scope, mut container: Container) -> Result<Container, MetadataError> {
         validate(&mut container).map_err(|e| prefixed("create container failed validation", e))?;
-        self.0.change(|tx| {
+        self.0.change_ahead(|tx| {
             let key = [scope.namespace.as_str(), &container.id];
             if CONTAINERS.contains(tx, &key)? {
                 return Err(MetadataError::AlreadyExists(Subject::Container { id: container.id.clone() }));
@@ -61,7 +61,7 @@ impl Containers<'_> {
         if wanted.id.is_empty() {
             return Err(MetadataError::Invalid("must specify a container id".into()));
         }
-        self.0.change(|tx| {
+        self.0.change_ahead(|tx| {
             let key = [scope.namespace.as_str(), &wanted.id];
             let mut container = CONTAINERS
                 .get(tx, &key)?
@@ -91,7 +91,7 @@ impl Containers<'_> {
     }
 
     pub fn delete(&self, scope: &Scope, id: &str) -> Result<(), MetadataError> {
-        self.0.change(|tx| {
+        self.0.change_ahead(|tx| {
             if !CONTAINERS.remove(tx, &[&scope.namespace, id])? {
                 return Err(MetadataError::NotFound(Subject::Container { id: id.into() }));
             }

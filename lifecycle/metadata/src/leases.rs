@@ -53,7 +53,7 @@ impl Leases<'_> {
         }
         settle_labels(&mut labels, "lease.Labels")?;
         let expires = expiry(&labels);
-        let lease = self.0.change(|tx| {
+        let lease = self.0.change_ahead(|tx| {
             if LEASES.contains(tx, &[&scope.namespace, id])? {
                 return Err(MetadataError::AlreadyExists(Subject::Lease(id.into())));
             }
@@ -67,7 +67,7 @@ impl Leases<'_> {
     }
 
     pub fn delete(&self, scope: &Scope, id: &str) -> Result<(), MetadataError> {
-        self.0.change(|tx| {
+        self.0.change_ahead(|tx| {
             if !erase(tx, &scope.namespace, id)? {
                 return Err(not_found(id));
             }

@@ -124,20 +124,43 @@ impl Metadata {
         Ok(value)
     }
 
+    /// As [`Metadata::change`], for records that nothing on the disk depends on: see
+    /// [`write_ahead`](wharf_store::Database::write_ahead).
+    pub(crate) fn change_ahead<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&Write) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let committed = self.db.write_ahead(|tx| self.with_outbox(tx, change))?;
+        let value = self.delivered_from(committed);
+        self.dirty.mutated();
+        Ok(value)
+    }
+
     /// The same for the collector's own affairs, which call for no collection.
     pub(crate) fn settle<T, E: From<StoreError>>(
         &self,
         change: impl FnOnce(&Write) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (value, durable, pruned) = self.db.write(|tx| {
-            let before = self.outbox.newest.load(Ordering::Acquire);
-            let value = change(tx)?;
-            let newest = self.outbox.newest.load(Ordering::Acquire);
-            let pruned = if newest > before { self.outbox.prune(tx, Instant::now())? } else { 0 };
-            Ok::<_, E>((value, newest, pruned))
-        })?;
+        let committed = self.db.write(|tx| self.with_outbox(tx, change))?;
+        Ok(self.delivered_from(committed))
+    }
+
+    /// Makes a change. With what it returns: the latest event's number, and up to where events were removed.
+    fn with_outbox<T, E: From<StoreError>>(
+        &self,
+        tx: &Write,
+        change: impl FnOnce(&Write) -> Result<T, E>,
+    ) -> Result<(T, u64, u64), E> {
+        let before = self.outbox.newest.load(Ordering::Acquire);
+        let value = change(tx)?;
+        let newest = self.outbox.newest.load(Ordering::Acquire);
+        let pruned = if newest > before { self.outbox.prune(tx, Instant::now())? } else { 0 };
+        Ok((value, newest, pruned))
+    }
+
+    fn delivered_from<T>(&self, (value, durable, pruned): (T, u64, u64)) -> T {
         self.outbox.settled(durable, pruned);
-        Ok(value)
+        value
     }
 
     /// Notes an event in the transaction that makes it true.

@@ -30,6 +30,46 @@ fn records_come_back_by_key_and_prefix() {
 }
 
 #[test]
+fn what_is_not_waited_for_is_in_the_file_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    for n in 0..50 {
+        let put = |tx: &Write| PEOPLE.put(tx, &["a", &n.to_string()], &"there".into()).map(drop);
+        let done: Result<_, StoreError> = if n % 5 == 4 { db.write(put) } else { db.write_ahead(put) };
+        done.unwrap();
+        // what the process that opens the file finds after this one was killed now
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.path().join("t.redb"), copy.path().join("t.redb")).unwrap();
+        let found = PEOPLE.list(&open(&copy).view().unwrap(), &["a"]).unwrap();
+        assert_eq!(found.len(), n + 1);
+    }
+    drop(db);
+    assert_eq!(PEOPLE.list(&open(&dir).view().unwrap(), &["a"]).unwrap().len(), 50);
+}
+
+#[test]
+fn writers_that_wait_and_writers_that_do_not_get_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let db = &db;
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let key = format!("{writer}-{n}");
+                    let put = |tx: &Write| PEOPLE.put(tx, &["a", &key], &"there".into()).map(drop);
+                    let done: Result<_, StoreError> =
+                        if writer % 2 == 0 { db.write(put) } else { db.write_ahead(put) };
+                    done.unwrap();
+                }
+            });
+        }
+    });
+    drop(db);
+    assert_eq!(PEOPLE.list(&open(&dir).view().unwrap(), &["a"]).unwrap().len(), 160);
+}
+
+#[test]
 fn a_failed_change_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(&dir);
