@@ -241,3 +241,40 @@ fn info_of_a_runtime_without_features_has_none_and_of_no_runtime_is_an_error() {
     let output = info(&other.encode_to_vec());
     assert!(!output.status.success() && output.stdout.is_empty());
 }
+
+#[test]
+fn root_what_shares_its_processes_is_over_when_its_exit_is_told() {
+    // the init goes away from its child, which would live on in the namespace that both share with the machine
+    let bundle = Bundle::new("shared", &["sh", "-c", "sleep 1000 & echo $! >/tmp/child; kill -9 $$"]);
+    bundle.change_spec(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    // slow to kill: an exit that does not wait for it is told before
+    let (wrapper, killed) = (bundle.dir().join("wrapper"), bundle.dir().join("killed"));
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" kill \"*) sleep 1; {0} \"$@\"; touch {1};; *) exec {0} \"$@\";; esac\n",
+        stack::runtime(),
+        killed.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut shim = bundle.start();
+    let request = CreateTaskRequest {
+        id: bundle.id.clone(),
+        bundle: bundle.path().to_str().unwrap().to_owned(),
+        options: Some(bundle.options_of(wrapper.to_str().unwrap())),
+        ..CreateTaskRequest::default()
+    };
+    let _: CreateTaskResponse = shim.call("Create", &request).unwrap();
+    let _: StartResponse =
+        shim.call("Start", &StartRequest { id: bundle.id.clone(), ..Default::default() }).unwrap();
+    let ended: WaitResponse =
+        shim.call("Wait", &WaitRequest { id: bundle.id.clone(), ..Default::default() }).unwrap();
+    assert_eq!(ended.exit_status, 137);
+    assert!(killed.exists(), "the exit was told before the rest was killed");
+    let child = fs::read_to_string(bundle.path().join("rootfs/tmp/child")).unwrap();
+    stack::until_gone(child.trim().parse().unwrap());
+    shim.delete(&bundle.id, "");
+    shim.shutdown();
+}

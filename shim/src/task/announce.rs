@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use wharf_containerd::containerd::events::TaskExit;
 
+use super::cgroup;
 use super::container::Container;
 use super::process::{Process, State, exited_at};
 use super::{Shim, thread};
@@ -13,6 +15,9 @@ use crate::reaper::Exit;
 use crate::{log, record};
 
 const SIGKILL: u32 = 9;
+/// How long the exit of an init waits for processes that were killed with it. One in the midst of a slow system call
+/// does not hold the news up for longer.
+const REST: Duration = Duration::from_secs(2);
 
 /// News for the announcing thread.
 pub(super) enum Happening {
@@ -59,9 +64,14 @@ impl Shim {
         if process.exec_id.is_none() {
             container.execs().init_ended = true;
             if !container.own_pids {
-                self.kill_rest(&container);
+                return self.end_rest(container, process, exit);
             }
         }
+        self.deliver(container, process, exit);
+    }
+
+    /// What was written is brought where it belongs before the exit is told.
+    fn deliver(self: &Arc<Self>, container: Arc<Container>, process: Arc<Process>, exit: Exit) {
         let shim = Arc::clone(self);
         self.io.exited(process.session, move || {
             let there = Arc::clone(&shim);
@@ -69,16 +79,22 @@ impl Shim {
         });
     }
 
-    /// Without a process namespace of its own, a container's other processes outlive its init.
-    fn kill_rest(self: &Arc<Self>, container: &Arc<Container>) {
-        let there = Arc::clone(container);
-        let killed = thread("kill", move || {
+    /// Without a process namespace of its own, a container's other processes outlive its init. They are ended before
+    /// its exit is told: whoever hears of that takes the container for over.
+    fn end_rest(self: &Arc<Self>, container: Arc<Container>, process: Arc<Process>, exit: Exit) {
+        let (shim, there, init) = (Arc::clone(self), Arc::clone(&container), Arc::clone(&process));
+        let ending = thread("kill", move || {
             if let Err(e) = there.runtime.kill(&there.id, SIGKILL, true) {
                 log::debug(format_args!("container {}: killing what its init left: {e}", there.id));
             }
+            if let Some(cgroup) = there.cgroup.get() {
+                cgroup::await_empty(cgroup, REST);
+            }
+            shim.deliver(there, init, exit);
         });
-        if let Err(e) = killed {
+        if let Err(e) = ending {
             log::error(format_args!("container {}: no thread to kill what its init left: {e}", container.id));
+            self.deliver(container, process, exit);
         }
     }
 

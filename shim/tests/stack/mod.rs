@@ -285,7 +285,7 @@ fn kill(pid: i32) {
 }
 
 /// Waits until a process is gone, or a zombie of whoever adopted it.
-fn until_gone(pid: i32) {
+pub fn until_gone(pid: i32) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
