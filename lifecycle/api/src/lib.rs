@@ -18,6 +18,7 @@ mod wire;
 pub use storage::{OpenError, Storage, StoragePolicy};
 
 // running: events, tasks, introspection, version, assembly
+mod authority;
 mod debug;
 mod events;
 mod identity;
@@ -43,6 +44,7 @@ pub use debug::threads;
 pub use listen::{ListenError, SocketConfig};
 pub use metrics::Adopt;
 pub use monitor::{MetricsConfig, MonitorError};
+pub use request::MessageLimits;
 pub use server::{ServeError, Settings, serve};
 pub use tcp::{TcpConfig, TcpError};
 pub use version::{REVISION, VERSION};

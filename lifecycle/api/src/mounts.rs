@@ -2,6 +2,7 @@
 
 use lifecycle_metadata::{Activation, ActiveMount, MountSpec, Scope};
 use lifecycle_mounts::{ActivateError, Request as Activate};
+use lifecycle_tasks::Tasks;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use wharf_containerd::containerd::services::mounts::v1 as api;
@@ -14,6 +15,9 @@ use crate::wire;
 
 /// Activations of a task's root file system go with the container of that name.
 const OF_CONTAINER: &str = "containerd.io/gc.bref.container";
+
+/// The annotation of a runtime's `-info` that lists, with commas, what it sees to itself.
+const RUNTIMES_OWN: &str = "containerd.io/runtime-allow-mounts";
 
 pub(crate) struct MountsService(pub(crate) Storage);
 
@@ -108,20 +112,23 @@ impl api::mounts_server::Mounts for MountsService {
 /// What is left for a task's shim to mount, and whether something was activated for the task by this call. An activation
 /// of an earlier task of the container is used again.
 pub(crate) async fn activate_for_task(
+    tasks: &Tasks,
     storage: &Storage,
     scope: &Scope,
-    id: &str,
+    (id, runtime): (&str, &str),
     rootfs: Vec<types::Mount>,
 ) -> Result<(Vec<types::Mount>, bool), Status> {
     // the usual case costs nothing: plain mounts are the shim's
     if !rootfs.iter().any(|mount| lifecycle_mounts::is_for_us(&mount.r#type)) {
         return Ok((rootfs, false));
     }
-    let (storage, scope, id) = (storage.clone(), scope.clone(), id.to_owned());
+    let (storage, scope, id, runtime) = (storage.clone(), scope.clone(), id.to_owned(), runtime.to_owned());
+    let allowed = runtimes_own(tasks, &storage, &scope.namespace, &id, runtime).await;
     blocking(move || -> Result<_, ActivateError> {
         let wanted = Activate {
             mounts: rootfs.iter().cloned().map(from_message).collect(),
             labels: Labels::from([(OF_CONTAINER.to_owned(), id.clone())]),
+            allowed,
             ..Activate::default()
         };
         let left = |record: Activation| record.system.into_iter().map(message).collect();
@@ -133,6 +140,34 @@ pub(crate) async fn activate_for_task(
         }
     })
     .await
+}
+
+/// The types of mounts and the preparations that a task's runtime sees to itself, as its `-info` says; none where it
+/// does not say. Without a runtime in the request it is the container's.
+async fn runtimes_own(
+    tasks: &Tasks,
+    storage: &Storage,
+    namespace: &str,
+    id: &str,
+    mut runtime: String,
+) -> Vec<String> {
+    if runtime.is_empty() {
+        let (storage, namespace, id) = (storage.clone(), namespace.to_owned(), id.to_owned());
+        let found = blocking(move || storage.container(&namespace, &id)).await;
+        // one that is not there is the task's to miss
+        runtime = found.map(|container| container.runtime.name).unwrap_or_default();
+    }
+    match tasks.runtime_info(&runtime, None).await {
+        Ok(info) => info.annotations.get(RUNTIMES_OWN).map(|list| listed(list)).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, runtime, "asking the runtime which mounts it makes itself");
+            Vec::new()
+        }
+    }
+}
+
+fn listed(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// Undoes what was activated for a task, if anything was. What cannot be unmounted now is the collector's.

@@ -6,8 +6,19 @@ use wharf_vocab::Identifier;
 
 use crate::status::status;
 
-/// The largest message either way, in bytes (containerd's default is the same 16 MiB).
-pub(crate) const MAX_MESSAGE: usize = 16 << 20;
+/// The largest messages of clients and of this server, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    pub receive: usize,
+    pub send: usize,
+}
+
+impl Default for MessageLimits {
+    /// containerd's: 16 MiB either way.
+    fn default() -> Self {
+        MessageLimits { receive: 16 << 20, send: 16 << 20 }
+    }
+}
 
 const NAMESPACE: &str = "containerd-namespace";
 const LEASE: &str = "containerd-lease";

@@ -161,8 +161,9 @@ impl Monitor {
     async fn start(&self, namespace: &str, container: Container) -> Result<(), ChangeError> {
         let scope = Scope::new(namespace, None);
         let rootfs = self.rootfs(&scope, &container).await?;
+        let named = (container.id.as_str(), "");
         let (rootfs, is_activated) =
-            mounts::activate_for_task(&self.storage, &scope, &container.id, rootfs).await?;
+            mounts::activate_for_task(&self.tasks, &self.storage, &scope, named, rootfs).await?;
         let id = container.id.clone();
         let create = CreateTask {
             namespace: namespace.to_owned(),

@@ -57,6 +57,10 @@ impl api::store_server::Store for SandboxStore {
     async fn create(&self, request: Request<api::StoreCreateRequest>) -> Answer<api::StoreCreateResponse> {
         let (storage, scope) = (self.0.clone(), scope(&request)?);
         let wanted = record(wire::required(request.into_inner().sandbox, "Sandbox")?);
+        if wanted.runtime.name.is_empty() {
+            let text = "sandbox.runtime.name must be set: invalid argument";
+            return Err(status(Kind::InvalidArgument, text));
+        }
         let made = blocking(move || storage.metadata.sandboxes().create(&scope, wanted)).await?;
         Ok(Response::new(api::StoreCreateResponse { sandbox: Some(message(made)) }))
     }

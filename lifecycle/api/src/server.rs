@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::TryStreamExt as _;
 use lifecycle_events::Exchange;
 use lifecycle_metadata::AnyValue;
 use lifecycle_tasks::{Config, Container, Containers, Daemon, LookupError, RecoverError, Runtimes, Tasks};
@@ -20,6 +21,7 @@ use wharf_containerd::containerd::services::sandbox::v1::store_server::StoreServ
 use wharf_containerd::containerd::services::tasks::v1::tasks_server::TasksServer;
 use wharf_containerd::containerd::services::version::v1::version_server::VersionServer;
 
+use crate::authority::Tolerant;
 use crate::events::EventsService;
 use crate::identity::{self, IdentityError};
 use crate::introspection::IntrospectionService;
@@ -27,7 +29,7 @@ use crate::listen::{ListenError, SocketConfig, listen};
 use crate::metrics::{Adopt, Calls, Collections, Metrics, Observe};
 use crate::monitor::{self, MetricsConfig, MonitorError};
 use crate::reflection;
-use crate::request::MAX_MESSAGE;
+use crate::request::MessageLimits;
 use crate::restart;
 use crate::sandboxes::{SandboxController, SandboxStore};
 use crate::shim_sockets;
@@ -60,6 +62,7 @@ pub struct Settings {
     pub grpc: SocketConfig,
     /// Where shims send events.
     pub ttrpc: SocketConfig,
+    pub messages: MessageLimits,
     /// Shims are to be talkative too.
     pub debug: bool,
     pub storage: StoragePolicy,
@@ -171,19 +174,28 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     };
     let introspection = IntrospectionService::new(tasks.clone(), uuid, &settings.root, &settings.storage);
     let mut routes = RoutesBuilder::default();
-    storage.add_to(&mut routes, settings.registry_hosts.clone());
+    let limits = settings.messages;
+    storage.add_to(&mut routes, settings.registry_hosts.clone(), limits);
     let controller = SandboxController { tasks: tasks.clone(), storage: storage.clone() };
     routes
-        .add_service(StoreServer::new(SandboxStore(storage.clone())).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(ControllerServer::new(controller).max_decoding_message_size(MAX_MESSAGE));
+        .add_service(
+            StoreServer::new(SandboxStore(storage.clone()))
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
+        )
+        .add_service(
+            ControllerServer::new(controller)
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
+        );
     let looked_after = (storage.clone(), tasks.clone());
-    add_running(&mut routes, tasks, storage, exchange, introspection).await;
+    add_running(&mut routes, tasks, storage, exchange, introspection, limits).await;
     reflection::add_to(&mut routes)?;
     let (routes, observe) = (routes.routes(), Observe { calls, adopt: settings.adopt });
     let _restarts = restart::watch(looked_after.0, looked_after.1, settings.restart_interval);
     ready();
     let local = server(&observe).add_routes(routes.clone());
-    let local = local.serve_with_incoming(UnixListenerStream::new(requests));
+    let local = local.serve_with_incoming(UnixListenerStream::new(requests).map_ok(Tolerant::new));
     let served = match remote {
         Some(connections) => {
             let remote = server(&observe)
@@ -225,21 +237,26 @@ async fn add_running(
     storage: Storage,
     exchange: Exchange,
     introspection: IntrospectionService,
+    limits: MessageLimits,
 ) {
     let events = EventsService { exchange, tasks: tasks.clone() };
     let (_, health) = tonic_health::server::health_reporter();
     routes
         .add_service(
             TasksServer::new(TasksService { tasks, storage })
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
         )
         .add_service(
             EventsServer::new(events)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
         )
-        .add_service(IntrospectionServer::new(introspection))
+        .add_service(
+            IntrospectionServer::new(introspection)
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
+        )
         .add_service(VersionServer::new(VersionService))
         .add_service(health);
 }

@@ -21,7 +21,7 @@ use wharf_kinds::Kind;
 use wharf_store::{DirectoryLock, LockError, StoreError};
 
 use crate::announce;
-use crate::request::{self, MAX_MESSAGE};
+use crate::request::{self, MessageLimits};
 use crate::status::status;
 
 /// Why the stores could not be opened.
@@ -136,7 +136,12 @@ impl Storage {
 
     /// Adds the services namespaces, content, images, snapshots, diff, leases, mounts and
     /// containers.
-    pub(crate) fn add_to(&self, routes: &mut tonic::service::RoutesBuilder, registry_hosts: Option<PathBuf>) {
+    pub(crate) fn add_to(
+        &self,
+        routes: &mut tonic::service::RoutesBuilder,
+        registry_hosts: Option<PathBuf>,
+        limits: MessageLimits,
+    ) {
         use services::containers::v1::containers_server::ContainersServer;
         use services::content::v1::content_server::ContentServer;
         use services::diff::v1::diff_server::DiffServer;
@@ -149,8 +154,8 @@ impl Storage {
             ($server:ident, $service:path) => {
                 routes.add_service(
                     $server::new($service(self.clone()))
-                        .max_decoding_message_size(MAX_MESSAGE)
-                        .max_encoding_message_size(MAX_MESSAGE),
+                        .max_decoding_message_size(limits.receive)
+                        .max_encoding_message_size(limits.send),
                 );
             };
         }
@@ -162,7 +167,7 @@ impl Storage {
         add!(LeasesServer, crate::leases::LeasesService);
         add!(MountsServer, crate::mounts::MountsService);
         add!(ContainersServer, crate::containers::ContainersService);
-        crate::transfer::add_to(self, routes, registry_hosts);
+        crate::transfer::add_to(self, routes, registry_hosts, limits);
     }
 
     /// A container's record, for what runs it.

@@ -4,6 +4,7 @@ mod checkpoint;
 
 use lifecycle_tasks::{CreateTask, ExecTask, Exit, Phase, ProcessState, Stdio, TaskError, Tasks};
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, info_span};
 use wharf_containerd::containerd::services::tasks::v1::tasks_server::Tasks as TasksApi;
 use wharf_containerd::containerd::services::tasks::v1::{
     CheckpointTaskRequest, CheckpointTaskResponse, CloseIoRequest, CreateTaskRequest, CreateTaskResponse,
@@ -45,7 +46,9 @@ impl TasksApi for TasksService {
             task_api = checkpoint::task_api(options)?;
         }
         let id = request.container_id;
-        let left = mounts::activate_for_task(&self.storage, &scope, &id, request.rootfs).await?;
+        let named = (id.as_str(), request.runtime_path.as_str());
+        let left =
+            mounts::activate_for_task(&self.tasks, &self.storage, &scope, named, request.rootfs).await?;
         let (rootfs, is_activated) = left;
         let create = CreateTask {
             namespace,
@@ -62,7 +65,8 @@ impl TasksApi for TasksService {
             task_api,
             origin,
         };
-        let created = self.tasks.create(create).await;
+        let span = info_span!(target: "wharf::work", "task.create", task = id);
+        let created = self.tasks.create(create).instrument(span).await;
         if created.is_err() && is_activated {
             mounts::deactivate_for_task(&self.storage, &scope.namespace, &id).await;
         }
@@ -81,7 +85,8 @@ impl TasksApi for TasksService {
     async fn delete(&self, request: Request<DeleteTaskRequest>) -> Answer<DeleteResponse> {
         let namespace = namespace(&request)?;
         let id = request.into_inner().container_id;
-        let exit = self.tasks.delete(&namespace, &id).await.map_err(refuse)?;
+        let span = info_span!(target: "wharf::work", "task.delete", task = id);
+        let exit = self.tasks.delete(&namespace, &id).instrument(span).await.map_err(refuse)?;
         mounts::deactivate_for_task(&self.storage, &namespace, &id).await;
         Ok(Response::new(deleted(String::new(), exit)))
     }

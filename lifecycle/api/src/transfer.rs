@@ -23,7 +23,7 @@ use wharf_kinds::Kind;
 use wharf_vocab::Platform;
 
 use self::registry::Registries;
-use crate::request::MAX_MESSAGE;
+use crate::request::MessageLimits;
 use crate::status::status;
 use crate::storage::{Failure, Storage, blocking, refused, scope};
 use crate::streaming::{Stream, StreamingService, Streams, named};
@@ -50,6 +50,7 @@ pub(crate) fn add_to(
     storage: &Storage,
     routes: &mut tonic::service::RoutesBuilder,
     registry_hosts: Option<PathBuf>,
+    limits: MessageLimits,
 ) {
     use wharf_containerd::containerd::services::streaming::v1::streaming_server::StreamingServer;
     let streams = Streams::default();
@@ -59,9 +60,15 @@ pub(crate) fn add_to(
     let service = TransferService { storage: storage.clone(), images, streams: streams.clone(), registries };
     routes
         .add_service(
-            api::transfer_server::TransferServer::new(service).max_decoding_message_size(MAX_MESSAGE),
+            api::transfer_server::TransferServer::new(service)
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
         )
-        .add_service(StreamingServer::new(StreamingService(streams)).max_decoding_message_size(MAX_MESSAGE));
+        .add_service(
+            StreamingServer::new(StreamingService(streams))
+                .max_decoding_message_size(limits.receive)
+                .max_encoding_message_size(limits.send),
+        );
 }
 
 /// The ends of a transfer that are understood.

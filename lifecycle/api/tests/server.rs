@@ -5,9 +5,10 @@ mod served;
 use std::path::Path;
 use std::time::Duration;
 
-use lifecycle_api::serve;
+use lifecycle_api::{MessageLimits, Settings, serve};
 use prost_types::Timestamp;
 use served::{connect, settings, start, within};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tonic::Code;
 use ttrpc::asynchronous::Client;
@@ -22,6 +23,9 @@ use wharf_containerd::containerd::services::tasks::v1::{GetRequest, ListTasksReq
 use wharf_containerd::containerd::services::version::v1::version_client::VersionClient;
 use wharf_containerd::containerd::types::Envelope;
 use wharf_containerd::to_any;
+
+/// No answer takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn server_says_what_it_is_and_remembers_who() {
@@ -40,7 +44,7 @@ async fn server_says_what_it_is_and_remembers_who() {
     drop((stop, introspection));
     let again = loop {
         // the lock on the root folder is free once the first server has ended
-        match tokio::time::timeout(Duration::from_secs(10), start_again(at.path())).await.expect("in time") {
+        match tokio::time::timeout(Duration::from_secs(60), start_again(at.path())).await.expect("in time") {
             Some(uuid) => break uuid,
             None => tokio::task::yield_now().await,
         }
@@ -145,4 +149,79 @@ async fn message_that_is_too_large_is_refused_as_containerd_does() {
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
     assert!(error.message().starts_with("grpc: received message larger than max ("), "{error}");
     tasks.list(within("ns", ListTasksRequest::default())).await.expect("the connection goes on");
+}
+
+/// As gRPC's C core begins a connection to a socket, and a request of the version: the bytes of one that was seen.
+fn c_cores_request(authority: &str) -> Vec<u8> {
+    let text = |value: &str| [&[u8::try_from(value.len()).expect("short")], value.as_bytes()].concat();
+    let field = |name: &str, value: &str| [vec![0x40], text(name), text(value)].concat();
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let headers = [
+        field(":path", "/containerd.services.version.v1.Version/Version"),
+        field(":authority", authority),
+        vec![0x83, 0x86],
+        field("te", "trailers"),
+        field("content-type", "application/grpc"),
+    ]
+    .concat();
+    let empty = [0; 5];
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[]),
+        frame(1, 4, 1, &headers),
+        frame(0, 1, 1, &empty),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn clients_that_name_the_socket_as_authority_are_served() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let at = tempfile::tempdir().expect("folder");
+    let _server = start(settings(at.path())).await;
+    for authority in ["localhost", "%2Frun%2Fwharf%2Flifecycled.sock", "/run/wharf/lifecycled.sock"] {
+        let mut stream = UnixStream::connect(at.path().join("d.sock")).await.expect("connect");
+        stream.write_all(&c_cores_request(authority)).await.expect("sent");
+        // frames until one is the request's: headers (1) are an answer, a reset (3) a refusal
+        loop {
+            let mut head = [0; 9];
+            let read = stream.read_exact(&mut head);
+            tokio::time::timeout(PATIENCE, read).await.expect("in time").expect("a frame");
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await.expect("its payload");
+            assert_ne!(head[3], 7, "{authority}: the connection is ended");
+            if head[8] == 1 {
+                assert_eq!(head[3], 1, "{authority}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_are_as_large_as_is_set() {
+    use wharf_containerd::containerd::services::namespaces::v1::namespaces_client::NamespacesClient;
+    use wharf_containerd::containerd::services::namespaces::v1::{
+        CreateNamespaceRequest, ListNamespacesRequest, Namespace,
+    };
+    let at = tempfile::tempdir().expect("folder");
+    let messages = MessageLimits { receive: 2048, send: 1024 };
+    let _server = start(Settings { messages, ..settings(at.path()) }).await;
+    let mut client = NamespacesClient::new(connect(at.path()).await);
+    let create = |name: &str, length: usize| {
+        let labels = [("label".to_owned(), "x".repeat(length))].into();
+        let namespace = Some(Namespace { name: name.to_owned(), labels });
+        CreateNamespaceRequest { namespace }
+    };
+    let refused = client.create(create("large", 2048)).await.expect_err("over the limit");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+    client.create(create("small", 900)).await.expect("within both limits");
+    client.list(ListNamespacesRequest::default()).await.expect("within the limit");
+    client.create(create("other", 900)).await.expect("within both limits");
+    let refused = client.list(ListNamespacesRequest::default()).await.expect_err("over the limit");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
 }

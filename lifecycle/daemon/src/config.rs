@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use lifecycle_api::{MetricsConfig, Settings, SocketConfig, StoragePolicy, TcpConfig};
+use lifecycle_api::{MessageLimits, MetricsConfig, Settings, SocketConfig, StoragePolicy, TcpConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::file;
@@ -47,8 +47,18 @@ pub enum ConfigError {
     TcpTls(&'static str),
     #[error("configuration: grpc.tcp_tls_common_name is not supported, grpc.tcp_tls_ca says who may connect")]
     CommonName,
-    #[error("configuration: {key} {value} is not supported, messages may have 16777216 bytes")]
+    #[error(
+        "configuration: {key} {value} is not between 1 and 2147483647 bytes (0 for the default, 16777216)"
+    )]
     MessageSize { key: &'static str, value: i64 },
+    #[error("configuration: {key} is not supported: only [grpc] limits messages")]
+    TtrpcMessageSize { key: &'static str },
+    #[error("configuration: debug.format {0:?} is not supported, the log is written as text")]
+    Format(String),
+    #[error(
+        "configuration: debug.log_trace_id is not supported, what is logged within a span is attached to it"
+    )]
+    LogTraceId,
     #[error("configuration: {0}")]
     Trace(#[from] TraceError),
     #[error("configuration: stream_processors.{0}: {1}")]
@@ -116,11 +126,15 @@ pub struct Socket {
     tcp_tls_key: PathBuf,
     #[serde(skip_serializing)]
     tcp_tls_common_name: String,
-    /// Fixed: 16 MiB, containerd's default. Checked so that nobody relies on another.
-    #[serde(skip_serializing)]
+    /// Bytes of the largest message; 0 for 16 MiB, containerd's default.
+    #[serde(skip_serializing_if = "is_zero")]
     max_recv_message_size: i64,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "is_zero")]
     max_send_message_size: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 fn no_path(path: &Path) -> bool {
@@ -136,10 +150,11 @@ pub struct Debug {
     address: PathBuf,
     uid: u32,
     gid: u32,
+    /// `text`, also if empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    format: String,
     #[serde(skip_serializing)]
-    format: Ignored,
-    #[serde(skip_serializing)]
-    log_trace_id: Ignored,
+    log_trace_id: bool,
 }
 
 impl Debug {
@@ -230,8 +245,21 @@ impl Config {
         if !self.ttrpc.tcp_address.is_empty() {
             return Err(ConfigError::TtrpcTcp);
         }
-        self.grpc.check_sizes(["grpc.max_recv_message_size", "grpc.max_send_message_size"])?;
-        self.ttrpc.check_sizes(["ttrpc.max_recv_message_size", "ttrpc.max_send_message_size"])?;
+        self.grpc.messages()?;
+        for (key, value) in [
+            ("ttrpc.max_recv_message_size", self.ttrpc.max_recv_message_size),
+            ("ttrpc.max_send_message_size", self.ttrpc.max_send_message_size),
+        ] {
+            if value != 0 {
+                return Err(ConfigError::TtrpcMessageSize { key });
+            }
+        }
+        if !matches!(self.debug.format.as_str(), "" | "text") {
+            return Err(ConfigError::Format(self.debug.format.chars().take(32).collect()));
+        }
+        if self.debug.log_trace_id {
+            return Err(ConfigError::LogTraceId);
+        }
         self.tcp()?;
         self.metrics()?;
         if !(-1000..=1000).contains(&self.oom_score) {
@@ -289,6 +317,7 @@ impl Config {
             state: self.state.clone(),
             grpc: socket(&self.grpc),
             ttrpc: socket(&self.ttrpc),
+            messages: self.grpc.messages().unwrap_or_default(),
             debug: matches!(self.debug.level.as_str(), "debug" | "trace"),
             storage: StoragePolicy {
                 processors: processors::processors(&self.stream_processors),
@@ -309,14 +338,17 @@ impl Config {
 }
 
 impl Socket {
-    /// Only the limit that there is may be asked for (0 stands for it).
-    fn check_sizes(&self, keys: [&'static str; 2]) -> Result<(), ConfigError> {
-        for (key, value) in keys.into_iter().zip([self.max_recv_message_size, self.max_send_message_size]) {
-            if value != 0 && value != 16 << 20 {
-                return Err(ConfigError::MessageSize { key, value });
-            }
-        }
-        Ok(())
+    fn messages(&self) -> Result<MessageLimits, ConfigError> {
+        let size = |key, value: i64, default| match i32::try_from(value) {
+            Ok(0) => Ok(default),
+            Ok(1..) => Ok(value.unsigned_abs() as usize),
+            _ => Err(ConfigError::MessageSize { key, value }),
+        };
+        let MessageLimits { receive, send } = MessageLimits::default();
+        Ok(MessageLimits {
+            receive: size("grpc.max_recv_message_size", self.max_recv_message_size, receive)?,
+            send: size("grpc.max_send_message_size", self.max_send_message_size, send)?,
+        })
     }
 }
 
@@ -395,6 +427,16 @@ root_path = "/x"
     }
 
     #[test]
+    fn the_size_of_messages_can_be_set() {
+        let limits = |text: &str| parse(text).expect("config").settings().messages;
+        assert_eq!(limits(""), MessageLimits { receive: 16 << 20, send: 16 << 20 });
+        let text = "[grpc]\nmax_recv_message_size = 4096\nmax_send_message_size = 2147483647\n";
+        assert_eq!(limits(text), MessageLimits { receive: 4096, send: 2_147_483_647 });
+        let dumped = toml::to_string(&parse(text).expect("config")).expect("dump");
+        assert_eq!(limits(&dumped), limits(text));
+    }
+
+    #[test]
     fn unknown_keys_are_named() {
         for (text, key) in [("rot = '/x'", "rot"), ("[grpc]\nadress = '/x'", "adress")] {
             let error = parse(text).expect_err("unknown key").to_string();
@@ -412,7 +454,11 @@ root_path = "/x"
             ("[grpc]\ntcp_address = ':1'", "grpc.tcp_tls_cert"),
             ("[grpc]\ntcp_address = ':1'\ntcp_tls_cert = '/c'\ntcp_tls_key = '/k'", "grpc.tcp_tls_ca"),
             ("[grpc]\ntcp_address = 'here'", "grpc.tcp_address \"here\""),
-            ("[grpc]\nmax_send_message_size = 7", "grpc.max_send_message_size 7"),
+            ("[grpc]\nmax_send_message_size = -7", "grpc.max_send_message_size -7"),
+            ("[grpc]\nmax_recv_message_size = 2147483648", "grpc.max_recv_message_size 2147483648"),
+            ("[ttrpc]\nmax_recv_message_size = 4096", "ttrpc.max_recv_message_size"),
+            ("[debug]\nformat = 'json'", "debug.format \"json\""),
+            ("[debug]\nlog_trace_id = true", "debug.log_trace_id"),
             ("[metrics]\naddress = 'nowhere:1338'", "metrics.address \"nowhere:1338\""),
             ("[debug]\naddress = 'd.sock'", "debug.address"),
             ("[plugins.'io.containerd.tracing.processor.v1.otlp']\nprotocol = 'x'", "protocol"),

@@ -42,7 +42,7 @@ impl Log {
 
 fn filter_of(level: Level) -> EnvFilter {
     EnvFilter::new(format!(
-        "{level},h2=warn,wharf::rpc=off,opentelemetry=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"
+        "{level},h2=warn,wharf::rpc=off,wharf::work=off,opentelemetry=warn,hyper=warn,tower=warn,tonic=warn,ttrpc=warn"
     ))
 }
 

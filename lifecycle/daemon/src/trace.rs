@@ -3,8 +3,9 @@
 //!
 //! Source: OpenTelemetry's specification of SDK environment variables and of the OTLP exporter.
 
+mod secure;
+
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +13,10 @@ use http::HeaderMap;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{HeaderExtractor, HttpClient, HttpError};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tracing::Span;
@@ -55,10 +54,8 @@ pub enum TraceError {
     Value { key: &'static str, value: String, allowed: &'static str },
     #[error("traces: sampling_ratio {0} is not between 0 and 1")]
     Ratio(f64),
-    #[error(
-        "traces: {0}: grpc is only sent without TLS, write an http:// endpoint or protocol http/protobuf"
-    )]
-    GrpcTls(String),
+    #[error("traces: endpoint {0:?} is no URL of http or https")]
+    Url(String),
     #[error("traces: {0}")]
     Client(String),
     #[error("traces: start the exporter: {0}")]
@@ -68,7 +65,7 @@ pub enum TraceError {
 /// Where spans go.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    /// None where the environment names it, which the exporter reads itself.
+    /// None where the environment names it, which the exporter reads itself; a URL with `https` for `grpc` is always here.
     endpoint: Option<String>,
     grpc: bool,
     name: String,
@@ -112,16 +109,17 @@ pub fn target(
         return Ok(None);
     }
     let named = either("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT");
-    let endpoint = match &named {
+    let mut endpoint = match &named {
         Some(_) => None,
         None if otlp.endpoint.is_empty() => return Ok(None),
         None => Some(url(otlp, grpc)),
     };
-    if let Some(url) = endpoint.as_ref().or(named.as_ref())
-        && grpc
-        && !url.starts_with("http://")
-    {
-        return Err(TraceError::GrpcTls(url.clone()));
+    if grpc && let Some(url) = endpoint.clone().or(named) {
+        match url.split_once("://") {
+            Some(("http", _)) => {}
+            Some(("https", _)) => endpoint = Some(url),
+            _ => return Err(TraceError::Url(url)),
+        }
     }
     let name = match service.service_name.as_str() {
         "" => "wharf-lifecycled",
@@ -154,7 +152,10 @@ impl Traces {
         let exporter = if target.grpc {
             let mut builder = SpanExporter::builder().with_tonic().with_timeout(EXPORT);
             if let Some(endpoint) = &target.endpoint {
-                builder = builder.with_endpoint(endpoint);
+                builder = match endpoint.strip_prefix("https://") {
+                    Some(host) => builder.with_channel(secure::channel(endpoint, host)?),
+                    None => builder.with_endpoint(endpoint),
+                };
             }
             builder.build()?
         } else {
@@ -205,14 +206,8 @@ struct Client {
 impl Client {
     fn new() -> Result<Self, TraceError> {
         let failed = |error: &dyn fmt::Display| TraceError::Client(error.to_string());
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).timeout(EXPORT).build();
+        let client =
+            reqwest::Client::builder().tls_backend_preconfigured(secure::tls()?).timeout(EXPORT).build();
         Ok(Client { client: client.map_err(|error| failed(&error))?, runtime: Handle::current() })
     }
 }
@@ -281,7 +276,13 @@ mod tests {
         let error = of(&Otlp { protocol: "http/json".into(), ..at("h:1") }, &[]).expect_err("refused");
         assert!(error.to_string().contains("\"http/json\" is not one of http/protobuf, grpc"), "{error}");
         let grpc = Otlp { protocol: "grpc".into(), insecure: false, ..at("h:1") };
-        assert!(matches!(of(&grpc, &[]), Err(TraceError::GrpcTls(_))));
+        let named = [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")];
+        assert!(matches!(of(&grpc, &named), Err(TraceError::Url(_))));
+        let secure = of(&grpc, &[]).expect("valid").expect("on");
+        assert_eq!((secure.grpc, secure.endpoint.as_deref()), (true, Some("https://h:1")));
+        let named = [("OTEL_EXPORTER_OTLP_ENDPOINT", "https://e:1")];
+        let secure = of(&grpc, &named).expect("valid").expect("on");
+        assert_eq!(secure.endpoint.as_deref(), Some("https://e:1"), "the channel is made by hand");
         assert!(of(&Otlp { insecure: true, ..grpc }, &[]).expect("valid").expect("on").grpc);
         let service = Service { sampling_ratio: 1.5, ..Service::default() };
         assert!(matches!(target(&at("h:1"), &service, |_| None), Err(TraceError::Ratio(_))));

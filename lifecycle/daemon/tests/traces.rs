@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +13,22 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Channel, Endpoint, Uri};
+use wharf_containerd::containerd::services::tasks::v1::CreateTaskRequest;
+use wharf_containerd::containerd::services::tasks::v1::tasks_client::TasksClient;
 use wharf_containerd::containerd::services::version::v1::version_client::VersionClient;
 
 /// No answer takes longer, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The caller's trace and span.
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const TRACE: [u8; 4] = [0x0a, 0xf7, 0x65, 0x19];
@@ -28,10 +36,24 @@ const TRACE: [u8; 4] = [0x0a, 0xf7, 0x65, 0x19];
 /// What a collector was sent: the path, and the message.
 type Export = (String, Bytes);
 
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection for S {}
+
 /// A collector; ends with the runtime.
 async fn collector(grpc: bool) -> (String, mpsc::Receiver<Export>) {
+    collector_on(grpc, None).await
+}
+
+/// One that proves who it is, if it is given with what.
+async fn collector_on(grpc: bool, tls: Option<TlsAcceptor>) -> (String, mpsc::Receiver<Export>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let address = listener.local_addr().expect("address");
+    let url = match &tls {
+        None => format!("http://{address}"),
+        // what the certificate is for
+        Some(_) => format!("https://localhost:{}", address.port()),
+    };
     let (exports, received) = mpsc::channel(16);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -51,8 +73,17 @@ async fn collector(grpc: bool) -> (String, mpsc::Receiver<Export>) {
                     Ok::<_, Infallible>(response)
                 }
             });
-            let io = TokioIo::new(stream);
+            let tls = tls.clone();
             tokio::spawn(async move {
+                let io: Box<dyn Connection> = match tls {
+                    None => Box::new(stream),
+                    // a client that does not trust it goes away
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Box::new(stream),
+                        Err(_) => return,
+                    },
+                };
+                let io = TokioIo::new(io);
                 if grpc {
                     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     drop(connection.serve_connection(io, service).await);
@@ -154,6 +185,75 @@ async fn spans_are_sent_over_grpc_where_the_configuration_says() {
     check(&mut received, path, "of-the-test").await;
 }
 
+/// A certificate authority's file, and a server that it vouches for.
+fn certified(at: &Path) -> (PathBuf, TlsAcceptor) {
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = authority.self_signed(&key).expect("a certificate");
+    let file = at.join("ca.pem");
+    std::fs::write(&file, certificate.pem()).expect("written");
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+    let server = server.signed_by(&key, &issuer).expect("a certificate");
+    let private = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth();
+    let mut config = config.with_single_cert(vec![server.der().clone()], private).expect("a server");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    (file, TlsAcceptor::from(Arc::new(config)))
+}
+
+#[tokio::test]
+async fn spans_are_sent_over_grpc_with_tls() {
+    let at = tempfile::tempdir().expect("folder");
+    let (authority, tls) = certified(at.path());
+    let (url, mut received) = collector_on(true, Some(tls)).await;
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let trusted = ("SSL_CERT_FILE", authority.to_str().expect("UTF-8"));
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_SERVICE_NAME", "of-the-test"),
+        trusted,
+    ];
+    let daemon = start(at.path(), "", &environment);
+    call_and_end(at.path(), &daemon).await;
+    check(&mut received, path, "of-the-test").await;
+    drop(daemon);
+    // the same by the configuration, which names no scheme
+    let more = format!(
+        "[plugins.'io.containerd.tracing.processor.v1.otlp']\nendpoint = '{}'\nprotocol = 'grpc'\n",
+        url.strip_prefix("https://").expect("a URL")
+    );
+    let daemon = start(at.path(), &more, &[trusted]);
+    call_and_end(at.path(), &daemon).await;
+    check(&mut received, path, "wharf-lifecycled").await;
+}
+
+#[tokio::test]
+async fn spans_tell_what_a_call_consists_of() {
+    let at = tempfile::tempdir().expect("folder");
+    let (url, mut received) = collector(false).await;
+    let daemon = start(at.path(), "", &[("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str())]);
+    let request = CreateTaskRequest { container_id: "missing".into(), ..Default::default() };
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("traceparent", PARENT.parse().expect("metadata"));
+    request.metadata_mut().insert("containerd-namespace", "test".parse().expect("metadata"));
+    let mut tasks = TasksClient::new(connect(at.path().join("d.sock")).await);
+    tasks.create(request).await.expect_err("there is no such container");
+    kill_process(Pid::from_child(&daemon.0), Signal::TERM).expect("signal");
+    // in one export, as nothing is sent before the daemon ends, or in several if it took that long
+    let mut wanted = vec!["containerd.services.tasks.v1.Tasks/Create", "task.create"];
+    while !wanted.is_empty() {
+        let (_, body) = timeout(PATIENCE, received.recv()).await.expect("in time").expect("export");
+        wanted.retain(|name| !holds(&body, name.as_bytes()));
+        assert!(holds(&body, &TRACE), "of the caller's trace");
+    }
+}
+
 #[tokio::test]
 async fn collector_that_is_not_there_holds_nothing_up() {
     let at = tempfile::tempdir().expect("folder");
@@ -163,5 +263,5 @@ async fn collector_that_is_not_there_holds_nothing_up() {
     let begin = Instant::now();
     let ended = tokio::task::spawn_blocking(move || daemon.0.wait().expect("wait")).await.expect("join");
     assert!(ended.success());
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
 }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use lifecycle_metadata::{Resource, Scope, SnapshotKind};
 use lifecycle_snapshots::{Layer, Snapshotter};
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, info_span};
 use wharf_archive::Applied;
 use wharf_failpoints::{Point, hit};
 use wharf_kinds::Kind;
@@ -18,6 +19,7 @@ use crate::error::ImagesError;
 use crate::fetch::Route;
 use crate::images::{Inner, blocking};
 use crate::progress::Subject;
+use crate::pull::WORK;
 use crate::tree::{Config, Parts, Selection, Tree, Unpack};
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -155,14 +157,17 @@ impl Inner {
         let mut under_way = JoinSet::new();
         for (n, step) in steps.iter().cloned().enumerate() {
             let (this, route, to) = (self.clone(), route.clone(), to.clone());
-            under_way.spawn(async move {
+            let digest = &step.subject.descriptor.digest;
+            let span = info_span!(target: WORK, "image.layer", %digest);
+            let bring = async move {
                 let layer = begin(&to, &route.scope, &step, "").await?;
                 let brought = this.bring(&route, &step.subject, layer).await?;
                 if brought.is_some() {
                     route.progress.blob("extracting", &step.subject, step.subject.descriptor.size);
                 }
                 Ok::<_, ImagesError>((n, brought))
-            });
+            };
+            under_way.spawn(bring.instrument(span));
         }
         let mut waiting = BTreeMap::new();
         let mut next = 0;

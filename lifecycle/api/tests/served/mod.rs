@@ -24,6 +24,7 @@ pub fn settings(at: &Path) -> Settings {
         state: at.join("state"),
         grpc: socket("d.sock"),
         ttrpc: socket("d.sock.ttrpc"),
+        messages: Default::default(),
         debug: false,
         storage: Default::default(),
         tcp: None,
