@@ -2,6 +2,7 @@
 
 mod backend;
 mod group;
+mod later;
 mod unfinished;
 
 use std::io;
@@ -12,7 +13,7 @@ use redb::{Durability, ReadableDatabase as _, ReadableTable, TableDefinition, Ta
 use wharf_failpoints::{Point, check, hit};
 use wharf_kinds::Kind;
 
-use backend::{Backend, Health};
+use backend::{Backend, Health, PutOff};
 use group::Group;
 
 /// redb's page cache. The kernel has the same pages: this one saves system calls only, and is resident for as long as the
@@ -103,19 +104,20 @@ struct Opened {
     /// None while it could not be opened again.
     redb: Option<redb::Database>,
     health: Health,
+    put_off: PutOff,
 }
 
 impl Opened {
     fn new(path: &Path) -> Result<Self, StoreError> {
-        let health = Health::default();
-        let opened = Backend::open(path, health.clone()).and_then(|backend| {
+        let (health, put_off) = (Health::default(), PutOff::default());
+        let opened = Backend::open(path, health.clone(), put_off.clone()).and_then(|backend| {
             redb::Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)
         });
         let redb = opened.map_err(|source| match source {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.into()),
             source => StoreError::Open { path: path.into(), source },
         })?;
-        Ok(Self { redb: Some(redb), health })
+        Ok(Self { redb: Some(redb), health, put_off })
     }
 
     fn is_usable(&self) -> bool {
@@ -198,6 +200,24 @@ impl Database {
     /// survives a power cut; writers that come together share the flush. `change` reaches the database through its
     /// transaction only.
     pub fn write<T, E: From<StoreError>>(&self, change: impl FnOnce(&Write) -> Result<T, E>) -> Result<T, E> {
+        self.commit(change, false)
+    }
+
+    /// The same, for what need not survive a power cut in the moment after: the flush is begun and not waited for. After
+    /// `Ok` the change survives the end of this process at any instant; and whatever was written later, in either way,
+    /// never survives without it.
+    pub fn write_ahead<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&Write) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.commit(change, true)
+    }
+
+    fn commit<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&Write) -> Result<T, E>,
+        ahead: bool,
+    ) -> Result<T, E> {
         // held to the end, so that nobody opens the file anew meanwhile; taken before arriving, so that everybody in
         // the queue gets a turn even if somebody waits to do so
         let opened = self.opened().map_err(E::from)?;
@@ -217,7 +237,7 @@ impl Database {
                 let _ = tx.0.abort();
                 // others may rely on this writer for their flush
                 if last {
-                    self.flush_pending(redb);
+                    self.flush_pending(&opened);
                 }
                 return Err(error);
             }
@@ -225,16 +245,18 @@ impl Database {
         if let Err(error) = check(Point::MetadataCommit) {
             let _ = tx.0.abort();
             if last {
-                self.flush_pending(redb);
+                self.flush_pending(&opened);
             }
             return Err(StoreError::Flush(Kind::of_io(&error), error.to_string()).into());
         }
+        // those whose commits this one flushes may have to wait for it
+        opened.put_off.set(ahead && flush_now && self.0.group.newest_pending().is_none());
         // the number is taken while this writer still keeps the others out
         let ticket = self.0.group.ticket();
         let committed = tx.0.commit().map_err(StoreError::engine("commit to"));
         match (committed, flush_now) {
             (Ok(()), true) => self.0.group.flushed(ticket, Ok(())),
-            (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending(redb)).map_err(E::from)?,
+            (Ok(()), false) => self.0.group.wait(ticket, || self.flush_pending(&opened)).map_err(E::from)?,
             (Err(error), _) => {
                 self.0.group.flushed(ticket, Err(&error));
                 return Err(error.into());
@@ -245,11 +267,12 @@ impl Database {
     }
 
     /// Makes durable what was committed without a flush.
-    fn flush_pending(&self, redb: &redb::Database) {
+    fn flush_pending(&self, opened: &Opened) {
         let Some(newest) = self.0.group.newest_pending() else { return };
         let flush = || -> Result<(), StoreError> {
-            let mut tx = redb.begin_write().map_err(StoreError::engine("write"))?;
+            let mut tx = opened.redb()?.begin_write().map_err(StoreError::engine("write"))?;
             tx.set_durability(Durability::Immediate).map_err(StoreError::engine("write"))?;
+            opened.put_off.set(false);
             tx.commit().map_err(StoreError::engine("commit to"))
         };
         self.0.group.flushed(newest, flush().as_ref().copied());

@@ -1,4 +1,5 @@
-//! The database's file as redb uses it: space is reserved when the file grows, and failures are remembered.
+//! The database's file as redb uses it: space is reserved when the file grows, failures are remembered, and a flush may
+//! be put off until after the answer.
 //!
 //! redb trusts nothing after a failed read or write and refuses everything until the file is opened anew. Who holds
 //! the database asks [`Health`] whether that is due.
@@ -15,6 +16,8 @@ use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
+
+use super::later::Later;
 
 /// Whether an operation on the file has failed since it was opened.
 #[derive(Debug, Clone, Default)]
@@ -33,22 +36,34 @@ impl Health {
     }
 }
 
+/// Whether the next flush is not waited for. Whoever commits sets it just before, while no other writer can.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PutOff(Arc<AtomicBool>);
+
+impl PutOff {
+    pub(super) fn set(&self, put_off: bool) {
+        self.0.store(put_off, Ordering::Release);
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Backend {
     inner: FileBackend,
     /// The same open file.
     file: File,
     health: Health,
+    put_off: PutOff,
+    later: Later,
 }
 
 impl Backend {
     /// Opens or creates the file, readable by its owner only.
-    pub(super) fn open(path: &Path, health: Health) -> Result<Self, DatabaseError> {
+    pub(super) fn open(path: &Path, health: Health, put_off: PutOff) -> Result<Self, DatabaseError> {
         super::unfinished::clear(path)?;
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let inner = FileBackend::new(file.try_clone()?)?;
-        Ok(Self { inner, file, health })
+        Ok(Self { inner, file, health, put_off, later: Later::default() })
     }
 
     /// Space is taken now, so that only growing can find the disk full, never a write to what is there: a full disk
@@ -81,19 +96,22 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.health.watch(self.resize(len))
+        self.health.watch(self.later.settle().and_then(|()| self.resize(len)))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.health.watch(self.inner.sync_data())
+        let put_off = self.put_off.0.swap(false, Ordering::AcqRel);
+        let flush = || if put_off { self.later.flush(&self.file) } else { self.inner.sync_data() };
+        self.health.watch(self.later.settle().and_then(|()| flush()))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.health.watch(self.inner.write(offset, data))
+        self.health.watch(self.later.settle().and_then(|()| self.inner.write(offset, data)))
     }
 
     fn close(&self) -> io::Result<()> {
-        self.inner.close()
+        let settled = self.later.settle();
+        self.inner.close().and(settled)
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
