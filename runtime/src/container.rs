@@ -60,6 +60,16 @@ impl ContainerError {
         move |e| Self::Act { act, source: e.into() }
     }
 
+    /// What init and the hooks on its way say, introduced as runc does for the start of a container.
+    pub(crate) fn during_init(self) -> Self {
+        match self {
+            Self::Init(HandshakeError::Init(text)) => {
+                Self::Init(HandshakeError::Init(format!("error during container init: {text}")))
+            }
+            other => other,
+        }
+    }
+
     /// Whether the caller lacks the right to do it.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self, Self::Act { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)

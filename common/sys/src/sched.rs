@@ -28,6 +28,13 @@ pub fn set_scheduler(mut attr: SchedAttr) -> io::Result<()> {
     Ok(())
 }
 
+/// sched_setaffinity(2) for the caller: CPU n is bit n % 64 of word n / 64. CPUs that the kernel cannot have are cut off by it.
+pub fn set_affinity(mask: &[u64]) -> io::Result<()> {
+    // SAFETY: `mask` is memory of the size that is given; it is only read.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) })?;
+    Ok(())
+}
+
 /// ioprio_set(2) for the caller: class 1 real-time, 2 best-effort, 3 idle; level 0 to 7.
 pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;

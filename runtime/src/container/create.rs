@@ -265,7 +265,7 @@ pub fn create(
             undo.disarm();
             Ok(Created { container, pidfd, terminal, notify: notify_socket })
         }
-        Err(error) => Err(undo.run(error)),
+        Err(error) => Err(undo.run(ContainerError::during_init(error))),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::id_list;
 use crate::config::ConfigError;
 use crate::spec::Process;
-use rustix::io::Errno;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use std::io;
+use wharf_sys::sched::set_affinity;
 
 /// Lists of CPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,25 +27,29 @@ pub fn plan(process: &Process, at: &str) -> Result<Affinity, ConfigError> {
     Ok(Affinity { initial: list(&given.initial, "initial")?, last: list(&given.last, "final")? })
 }
 
-fn set(cpus: impl IntoIterator<Item = u32>) -> Result<(), Errno> {
-    let mut set = CpuSet::new();
+const WORDS: usize = id_list::MAX_CPU as usize / 64 + 1;
+
+fn set(cpus: &[u32]) -> io::Result<()> {
+    let mut mask = [0u64; WORDS];
     for cpu in cpus {
-        set.set(cpu as usize);
+        if let Some(word) = mask.get_mut(*cpu as usize / 64) {
+            *word |= 1 << (cpu % 64);
+        }
     }
-    sched_setaffinity(None, &set)
+    set_affinity(&mask)
 }
 
 impl Affinity {
     /// Before entering the cgroup.
-    pub fn before(&self) -> Result<(), Errno> {
-        self.initial.iter().try_for_each(|cpus| set(cpus.iter().copied()))
+    pub fn before(&self) -> io::Result<()> {
+        self.initial.iter().try_for_each(|cpus| set(cpus))
     }
 
     /// After entering it. With nothing asked for all CPUs of the cgroup are allowed: else the process would keep to
     /// those that the caller of the runtime happens to be tied to.
-    pub fn after(&self) -> Result<(), Errno> {
+    pub fn after(&self) -> io::Result<()> {
         match (&self.initial, &self.last) {
-            (_, Some(cpus)) => set(cpus.iter().copied()),
+            (_, Some(cpus)) => set(cpus),
             (Some(_), None) => Ok(()),
             (None, None) => release(),
         }
@@ -53,10 +57,10 @@ impl Affinity {
 }
 
 /// All CPUs that the cgroup allows: the kernel cuts the set down to them.
-pub fn release() -> Result<(), Errno> {
-    match set(0..=id_list::MAX_CPU) {
+pub fn release() -> io::Result<()> {
+    match set_affinity(&[u64::MAX; WORDS]) {
         // a host's own policy may keep it from us; that is no reason not to run
-        Err(Errno::PERM | Errno::INVAL) => Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
         other => other,
     }
 }

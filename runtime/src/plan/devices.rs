@@ -28,8 +28,14 @@ pub fn plan(list: &[LinuxDevice]) -> Result<Vec<Device>, ConfigError> {
     for (i, d) in list.iter().enumerate() {
         let at = format!("linux.devices[{i}]");
         let number = |name: &str, v: i64| {
-            u32::try_from(v)
-                .map_err(|_| ConfigError::invalid(format!("{at}.{name}"), format!("{v} is no device number")))
+            // what the kernel keeps of them (include/linux/kdev_t.h); the rest would be cut off
+            let max = if name == "major" { 0xfff } else { 0xf_ffff };
+            u32::try_from(v).ok().filter(|n| *n <= max).ok_or_else(|| {
+                ConfigError::invalid(
+                    format!("{at}.{name}"),
+                    format!("{v} is no device number; 0 to {max} are allowed"),
+                )
+            })
         };
         let kind = match d.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => {
@@ -57,4 +63,22 @@ pub fn plan(list: &[LinuxDevice]) -> Result<Vec<Device>, ConfigError> {
         });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_the_kernel_would_cut_are_refused() {
+        let planned = |major: i64, minor: i64| {
+            let json = serde_json::json!([{"path": "/dev/x", "type": "c", "major": major, "minor": minor}]);
+            plan(&serde_json::from_value::<Vec<LinuxDevice>>(json).expect("devices"))
+        };
+        assert_eq!(planned(4095, 1_048_575).unwrap()[0].kind, DeviceKind::Char(4095, 1_048_575));
+        for (major, minor, field) in [(4096, 0, "major"), (1, 1_048_576, "minor"), (-1, 0, "major")] {
+            let error = planned(major, minor).unwrap_err().to_string();
+            assert!(error.contains(&format!("linux.devices[0].{field}: ")), "{error}");
+        }
+    }
 }

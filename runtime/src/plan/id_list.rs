@@ -1,7 +1,7 @@
 //! Lists of CPUs and of memory nodes: `0-3,7` (cpuset(7), "List format"). Pure.
 
 /// As many as the kernel's usual limits (NR_CPUS of distributions is at most 8192, MAX_NUMNODES 1024).
-pub const MAX_CPU: u32 = 1023;
+pub const MAX_CPU: u32 = 8191;
 pub const MAX_NODE: u32 = 1023;
 
 /// The numbers of a list in its order; the error says what is wrong with it.

@@ -20,9 +20,7 @@ fn root_cve_2019_5736_the_runtimes_executable_cannot_be_written() {
     );
     b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]});
     b.write_config();
-    // a copy, since one that another test runs would be busy
-    let copy = b.path().join("runw");
-    fs::copy(RUNW, &copy).unwrap();
+    let copy = b.copy_of(Path::new(RUNW));
     let mut runw = b.program(&copy).args(["run", &b.id]).spawn().unwrap();
     wait_until("the hook", || held.exists());
     let pid = fs::read_to_string(&held).unwrap();

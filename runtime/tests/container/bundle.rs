@@ -17,7 +17,7 @@ pub const RUNW: &str = env!("CARGO_BIN_EXE_runw");
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// How long anything may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Bundle {
     dir: tempfile::TempDir,
@@ -67,7 +67,9 @@ impl Bundle {
         for program in PROGRAMS {
             symlink("busybox", rootfs.join("bin").join(program)).expect("a link");
         }
-        let id = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // pids repeat in isolated runs side by side; cgroups are the machine's
+        let unique = dir.path().file_name().expect("a name").to_string_lossy();
+        let id = format!("t{}", unique.trim_start_matches("runw-test-"));
         let mut config: Value =
             serde_json::from_str(include_str!("../../src/cli/spec/config.json")).expect("a template");
         config["process"]["terminal"] = false.into();
@@ -101,6 +103,14 @@ impl Bundle {
         let mut command = Command::new(runw);
         command.arg("--root").arg(self.state_root()).stdin(Stdio::null()).current_dir(self.dir.path());
         command
+    }
+
+    /// A copy of a program, since one that another test runs would be busy. Written by a process of its own: a descriptor
+    /// open for writing that another thread's child has for a moment would make it busy too.
+    pub fn copy_of(&self, program: &Path) -> PathBuf {
+        let copy = self.dir.path().join("runw");
+        assert!(Command::new("cp").arg(program).arg(&copy).status().expect("cp runs").success());
+        copy
     }
 
     /// Runs a runw command to its end. Output goes through files: a detached container holds pipes open.

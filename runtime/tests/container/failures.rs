@@ -158,6 +158,21 @@ fn root_a_container_whose_cgroup_stays_can_be_deleted_again() {
 }
 
 #[test]
+fn root_what_init_says_is_introduced_as_runc_does() {
+    let mut b = Bundle::new("true");
+    b.config["process"]["args"] = json!(["/no/such"]);
+    b.run().fails_with(
+        "unable to start container process: error during container init: exec: \"/no/such\": stat /no/such: \
+         no such file or directory",
+    );
+    b.config["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]});
+    b.run().fails_with(
+        "unable to start container process: error during container init: error running createRuntime hook #0",
+    );
+    b.assert_nothing_left();
+}
+
+#[test]
 fn root_an_init_that_dies_in_create_is_an_error_naming_the_step_and_leaves_nothing() {
     // the runtime tells each hook of init's pid, and waits for the hook: it dies at that very step
     let kill = "kill -9 $(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/')";

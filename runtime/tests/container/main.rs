@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod namespaces;
 mod placement;
+mod protected_start;
 mod refusals;
 mod rootless;
 mod seccomp;

@@ -43,7 +43,7 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("/process/ioPriority", json!({"class": "BE", "priority": 1}), "process.ioPriority.class"),
         ("/process/execCPUAffinity", json!({"initial": "x"}), "process.execCPUAffinity"),
-        ("/process/execCPUAffinity", json!({"final": "0-4096"}), "process.execCPUAffinity.final"),
+        ("/process/execCPUAffinity", json!({"final": "0-8192"}), "process.execCPUAffinity.final"),
         ("/process/execCPUAffinity", json!({"final": "3-1"}), "process.execCPUAffinity.final"),
         ("/process/apparmorProfile", json!(1), "process.apparmorProfile"),
         ("/mounts/0/destination", json!(""), "mounts[0].destination"),

@@ -3,7 +3,7 @@
 use super::{Options, files, listener};
 use crate::container::status::Container;
 use crate::container::{ContainerError, HookState};
-use crate::handshake::{Channel, Step};
+use crate::handshake::{Channel, HandshakeError, Step};
 use crate::idmap::remote::Mapper;
 use crate::pid::ProcessId;
 use crate::plan::ContainerPlan;
@@ -51,8 +51,10 @@ pub fn serve(
     if has_runtime_hooks(plan) {
         let json = state.json("creating", pid);
         #[allow(deprecated)]
-        hooks::run("prestart", plan.hooks.prestart().as_ref(), &json)?;
-        hooks::run("createRuntime", plan.hooks.create_runtime().as_ref(), &json)?;
+        let prestart = plan.hooks.prestart().as_ref();
+        hooks::run("prestart", prestart, &json)
+            .and_then(|()| hooks::run("createRuntime", plan.hooks.create_runtime().as_ref(), &json))
+            .map_err(|e| HandshakeError::Init(e.to_string()))?;
     }
     channel.send(Step::HooksDone, None)?;
     let terminal = channel.expect_fd(Step::Terminal)?;
