@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wharf_archive::{Applied, Hashing, Limits};
 use wharf_failpoints::{Point, hit};
+use wharf_kinds::Kind;
 use wharf_registry::Repository;
 use wharf_vocab::{Algorithm, Labels};
 
@@ -19,7 +20,10 @@ use crate::progress::{Pace, Progress, Subject};
 use crate::tee::{Piece, Tee};
 
 /// Pieces on the way from the network to the disk; each is what one read of the socket gave, up to some 400 KiB.
-const PIECES: usize = 8;
+const PIECES: usize = 2;
+
+/// How often a blob is looked for that is said to be here.
+const LOOKS: u32 = 3;
 
 /// The ingest hashes the blob as it comes and verifies it.
 const ARCHIVE_ONLY: Hashing = Hashing { algorithm: Algorithm::Sha256, compressed: false };
@@ -45,18 +49,15 @@ impl Inner {
         let turn = self.turn(&route.scope, &subject.descriptor.digest);
         let _turn = turn.lock().await;
         let _slot = self.slots.clone().acquire_owned().await.map_err(|_| ImagesError::Broken)?;
-        let (this, scope, digest) = (self.clone(), route.scope.clone(), subject.descriptor.digest.clone());
-        if blocking(move || this.keep(&scope, &digest)).await? {
-            route.progress.blob("already exists", subject, subject.descriptor.size);
-            let none = Labels::new();
-            self.label(&route.scope, &subject.descriptor.digest, none, route.from.as_ref()).await?;
-            return self.unpack_stored(route, subject, layer).await;
-        }
-        let Some(from) = &route.from else {
-            let missing = lifecycle_metadata::Subject::ContentDigest(subject.descriptor.digest.clone());
-            return Err(lifecycle_metadata::MetadataError::NotFound(missing).into());
+        let (from, writer) = match self.wanted(route, subject).await? {
+            Some(wanted) => wanted,
+            None => {
+                route.progress.blob("already exists", subject, subject.descriptor.size);
+                let none = Labels::new();
+                self.label(&route.scope, &subject.descriptor.digest, none, route.from.as_ref()).await?;
+                return self.unpack_stored(route, subject, layer).await;
+            }
         };
-        let writer = self.free_ingest(route, subject).await?;
         let offset = writer.progress().offset;
         // taken up in its middle it cannot be unpacked in passing
         let (in_passing, afterwards) = if offset == 0 { (layer, None) } else { (None, layer) };
@@ -77,6 +78,32 @@ impl Inner {
         match applied {
             Some(applied) => Ok(Some(applied)),
             None => self.unpack_stored(route, subject, afterwards).await,
+        }
+    }
+
+    /// Where to fetch the blob from, and the ingest to store it with; none if it is here.
+    async fn wanted<'a>(
+        self: &Arc<Self>,
+        route: &'a Route,
+        subject: &Subject,
+    ) -> Result<Option<(&'a Repository, Writer)>, ImagesError> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let (this, scope, digest) =
+                (self.clone(), route.scope.clone(), subject.descriptor.digest.clone());
+            if blocking(move || this.keep(&scope, &digest)).await? {
+                return Ok(None);
+            }
+            let Some(from) = &route.from else {
+                let missing = lifecycle_metadata::Subject::ContentDigest(subject.descriptor.digest.clone());
+                return Err(lifecycle_metadata::MetadataError::NotFound(missing).into());
+            };
+            match self.free_ingest(route, subject).await {
+                // another was at it, such as a pull that was broken off, and has just finished
+                Err(error) if error.kind() == Kind::AlreadyExists && looks < LOOKS => {}
+                outcome => return Ok(Some((from, outcome?))),
+            }
         }
     }
 
@@ -179,4 +206,47 @@ async fn download(
         to.send(Piece::Bytes(piece)).await.map_err(|_| None)?;
     }
     to.send(Piece::End).await.map_err(|_| None)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle_content::ContentStore;
+    use lifecycle_metadata::Metadata;
+    use wharf_registry::{Client, Config, Credentials, Descriptor};
+    use wharf_vocab::Digest;
+
+    use super::*;
+    use crate::images::Images;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_blob_that_another_has_just_finished_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = Metadata::open(dir.path()).unwrap();
+        let content = ContentStore::open(&dir.path().join("content"), metadata.clone()).unwrap();
+        let inner = Images::new(metadata, content.clone()).0;
+        let scope = Scope::new("default", None);
+        let digest = Digest::sha256(b"layer");
+        let descriptor = Descriptor::new("application/vnd.oci.image.layer.v1.tar", digest.clone(), 5);
+        let subject = Subject::new(&descriptor, &[]);
+        let options = WriteOptions { reference: &subject.name, total: 5, expected: Some(&digest) };
+        let mut other = content.writer(&scope, &options).unwrap();
+        other.write(b"layer").unwrap();
+
+        // nobody is asked there
+        let client = Client::new(Config::default()).unwrap();
+        let from = client.repository("127.0.0.1:1", "a/b", Credentials::Anonymous).unwrap();
+        let route = Route { scope: scope.clone(), from: Some(from), progress: Progress::default() };
+        let turn = inner.turn(&scope, &digest);
+        let bringing = tokio::spawn({
+            let inner = inner.clone();
+            async move { inner.bring(&route, &subject, None).await.map(drop) }
+        });
+        while turn.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        // it looks for the blob, and then for the ingest now and then
+        tokio::time::sleep(2 * POLL).await;
+        tokio::task::spawn_blocking(move || other.commit(5, None, Labels::new())).await.unwrap().unwrap();
+        bringing.await.unwrap().unwrap();
+    }
 }

@@ -14,6 +14,7 @@ mod images;
 mod import;
 mod labels;
 mod lease;
+mod order;
 mod progress;
 mod pull;
 mod push;

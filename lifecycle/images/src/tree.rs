@@ -13,6 +13,7 @@ use wharf_vocab::{Digest, Labels, Platform, PlatformMatcher};
 use crate::error::ImagesError;
 use crate::images::{Inner, blocking};
 use crate::labels;
+use crate::order::inside_out;
 use crate::progress::{Progress, Subject};
 
 /// Documents of one image: an index of indexes and so on.
@@ -56,7 +57,7 @@ pub(crate) struct Parts {
 /// An image or index, read.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    /// Every document, those that point to others after them.
+    /// Every document, each behind those that it points to.
     pub documents: Vec<(Descriptor, Arc<Vec<u8>>)>,
     pub images: Vec<Parts>,
 }
@@ -118,6 +119,7 @@ impl Inner {
         progress: &Progress,
     ) -> Result<Tree, ImagesError> {
         let mut tree = Tree::default();
+        let mut points_to = Vec::new();
         let mut seen = HashSet::new();
         let mut pending =
             vec![Pending { descriptor: root.clone(), parents: vec![name.to_owned()], whole: true }];
@@ -136,7 +138,7 @@ impl Inner {
             };
             let children = Children::parse(&next.descriptor.media_type, &bytes)
                 .map_err(|source| ImagesError::Document { digest: next.descriptor.digest.clone(), source })?;
-            let mut kept = HashSet::new();
+            let mut kept = Vec::new();
             match &children {
                 Children::Parts { config, layers } => tree.images.push(Parts {
                     config: config.clone(),
@@ -147,17 +149,21 @@ impl Inner {
                 }),
                 Children::Manifests(entries) => {
                     for (entry, whole) in chosen(entries, selection, &next.descriptor.digest)? {
-                        kept.insert(entry.digest.clone());
+                        kept.push(entry.digest.clone());
                         let (descriptor, parents) = (entry.clone(), vec![subject.name.clone()]);
                         pending.push(Pending { descriptor, parents, whole: whole && next.whole });
                     }
                 }
             }
-            let labels = labels::references(&children, |digest| kept.contains(digest));
+            let known: HashSet<_> = kept.iter().collect();
+            let labels = labels::references(&children, |digest| known.contains(digest));
             self.label(scope, &next.descriptor.digest, labels, from).await?;
             tree.documents.push((next.descriptor, bytes));
+            points_to.push(kept);
         }
-        tree.documents.reverse();
+        let known: Vec<_> =
+            tree.documents.iter().zip(&points_to).map(|((d, _), to)| (&d.digest, to.as_slice())).collect();
+        tree.documents = inside_out(&known).into_iter().map(|n| tree.documents[n].clone()).collect();
         Ok(tree)
     }
 
@@ -169,6 +175,9 @@ impl Inner {
         from: Option<&Repository>,
         progress: &Progress,
     ) -> Result<Vec<u8>, ImagesError> {
+        // whoever wants the same waits here, without a thread
+        let turn = self.turn(scope, &subject.descriptor.digest);
+        let _turn = turn.lock().await;
         let (this, at, digest) = (self.clone(), scope.clone(), subject.descriptor.digest.clone());
         let here =
             blocking(
