@@ -15,7 +15,7 @@ use crate::extract::{Below, ExtractError, Extractor, Pending, Whiteouts};
 use crate::tar::{TarError, TarReader};
 
 /// Bytes handed from one thread to the other at a time.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// Chunks on the way.
 const CHUNKS: usize = 4;

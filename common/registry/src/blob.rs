@@ -131,7 +131,7 @@ impl Blob {
             let _ = chunk.split_to(skipped);
             self.excess -= skipped as u64;
         }
-        Ok(chunk)
+        Ok(compact(&chunk))
     }
 
     /// Asks for the rest, or for the first of the ranges it is fetched in.
@@ -200,6 +200,12 @@ impl Blob {
             actual,
         }
     }
+}
+
+/// The bytes in memory of their own. What the connection hands out keeps the whole buffer that it was read into, some
+/// 400 KiB, however few they are; and pieces wait for their turn, and for the disk.
+pub(crate) fn compact(piece: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(piece)
 }
 
 /// The connection ended before the content did.

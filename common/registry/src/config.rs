@@ -64,7 +64,7 @@ pub struct Ranges {
 
 impl Default for Ranges {
     fn default() -> Self {
-        Self { chunk: 4 << 20, connections: 4, for_one: 3 }
+        Self { chunk: 2 << 20, connections: 4, for_one: 3 }
     }
 }
 

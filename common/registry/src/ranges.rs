@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::answer::malformed;
-use crate::blob::eof;
+use crate::blob::{compact, eof};
 use crate::error::RegistryError;
 use crate::manifest::Descriptor;
 use crate::repository::Repository;
@@ -193,7 +193,7 @@ async fn receive(
         };
         piece.truncate(usize::try_from(end - *start).unwrap_or(usize::MAX));
         *start += piece.len() as u64;
-        if to.send(Ok(piece)).is_err() {
+        if to.send(Ok(compact(&piece))).is_err() {
             return Ok(());
         }
     }

@@ -16,9 +16,9 @@ use crate::error::ImagesError;
 use crate::lease::Held;
 use crate::progress::ingest_name;
 
-/// Blobs fetched or unpacked at once, over all operations. Each takes two threads and about two megabytes while it
-/// is unpacked.
-const AT_ONCE: usize = 6;
+/// Blobs fetched or unpacked at once, over all operations. Each takes two threads and at most some two
+/// megabytes while it is unpacked, whatever its size.
+const AT_ONCE: usize = 5;
 /// How long somebody else may write the same ingest, and how often that is looked at.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const POLL: Duration = Duration::from_millis(50);
