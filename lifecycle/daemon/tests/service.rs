@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// No answer takes longer, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A daemon of its own root folder, killed at the end.
 struct Service {
@@ -112,8 +112,9 @@ impl Drop for Service {
 
 #[test]
 fn signs_of_life_come_twice_in_each_interval() {
-    let service = Service::start("");
+    // what is sent while the test is held up is received all at once: only the daemon's own start is before all of it
     let begin = Instant::now();
+    let service = Service::start("");
     for _ in 0..5 {
         assert_eq!(service.notified(), "WATCHDOG=1");
     }
