@@ -3,8 +3,10 @@
 //! An overlay is looked at through a mount of its own, read-only and detached: it has no path, nobody else sees it,
 //! and it goes when its descriptor does, also when the process is killed.
 
+mod legacy;
+
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -145,35 +147,24 @@ fn view(mounts: &[Mount]) -> Result<Option<OwnedFd>, CompareError> {
 }
 
 fn overlay(layers: &[&str], userxattr: bool) -> Result<OwnedFd, CompareError> {
-    let failed = |e: Errno| CompareError::Overlay(e.into());
-    let begin = || -> Result<OwnedFd, CompareError> {
-        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-        if userxattr {
-            fsconfig_set_flag(&fs, "userxattr").map_err(failed)?;
-        }
-        Ok(fs)
-    };
-    let mut fs = begin()?;
-    let mut open_layers = Vec::new();
-    for (n, layer) in layers.iter().enumerate() {
-        match fsconfig_set_string(&fs, "lowerdir+", *layer) {
-            Ok(()) => {}
-            // kernels before 6.8 take all layers in one string of 255 bytes: descriptors have short names
-            Err(Errno::INVAL) if n == 0 => {
-                fs = begin()?;
-                open_layers = layers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-                let names: Vec<String> =
-                    open_layers.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
-                fsconfig_set_string(&fs, "lowerdir", names.join(":")).map_err(failed)?;
-                break;
-            }
-            Err(e) => return Err(failed(e)),
-        }
+    match by_parameters(layers, userxattr) {
+        // kernels before 6.5 do not know a layer by itself, and say so at once or in the end
+        Err(Errno::INVAL) => legacy::overlay(layers, userxattr),
+        other => other.map_err(|e| CompareError::Overlay(e.into())),
     }
-    fsconfig_create(&fs).map_err(failed)?;
-    drop(open_layers);
+}
+
+fn by_parameters(layers: &[&str], userxattr: bool) -> Result<OwnedFd, Errno> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if userxattr {
+        fsconfig_set_flag(&fs, "userxattr")?;
+    }
+    for layer in layers {
+        fsconfig_set_string(&fs, "lowerdir+", *layer)?;
+    }
+    fsconfig_create(&fs)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed)
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// A stream whose bytes are hashed as they pass.
