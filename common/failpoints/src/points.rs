@@ -88,6 +88,18 @@ points! {
     TaskDeleteShim = "task.delete.shim",
     /// The bundle is gone, the client was not told.
     TaskDeleteBundle = "task.delete.bundle",
+    /// An activation is recorded, nothing of it is mounted.
+    MountBegin = "mount.begin",
+    /// One of an activation's mounts is there.
+    MountMade = "mount.made",
+    /// All of them are, and the record does not say so.
+    MountAll = "mount.all",
+    /// The record is whole, the client was not told.
+    MountFinished = "mount.finished",
+    /// The record is gone, its mounts are still there.
+    MountForgotten = "mount.forgotten",
+    /// One of the mounts of a record that is gone was unmounted.
+    MountUnmade = "mount.unmade",
     /// The collector knows what to remove, and has removed nothing.
     CollectorMark = "collector.mark",
     /// The collector has removed records, their files are still there.

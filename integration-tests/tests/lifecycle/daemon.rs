@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use wharf_containerd::containerd::services::tasks::v1 as tasks;
 use wharf_containerd::containerd::services::tasks::v1::tasks_client::TasksClient;
 use wharf_containerd::containerd::types::{Descriptor, Mount};
 use wharf_containerd::containerd::v1::types::{Process, Status as State};
+use wharf_failpoints::VARIABLE;
 pub use wharf_integration_tests::SOON;
 use wharf_integration_tests::leaks::{cgroups_named, mounts_below, processes_of};
 use wharf_integration_tests::{eventually, program};
@@ -40,11 +42,23 @@ pub struct Daemon {
     cgroup: String,
     child: Option<Child>,
     channel: Option<Channel>,
+    has_failpoints: bool,
+    /// For the next start.
+    armed: Option<String>,
 }
 
 impl Daemon {
     /// Starts a daemon, with busybox's programs for its containers in a folder.
     pub async fn start() -> Daemon {
+        Daemon::on_new_folders(None).await
+    }
+
+    /// One built with failpoints, armed with a setting until it dies.
+    pub async fn start_armed(setting: &str) -> Daemon {
+        Daemon::on_new_folders(Some(setting.to_owned())).await
+    }
+
+    async fn on_new_folders(armed: Option<String>) -> Daemon {
         assert!(rustix::process::geteuid().is_root(), "this test needs root: run `make test`");
         let dir = tempfile::Builder::new().prefix("wd").rand_bytes(6).tempdir().expect("a temporary folder");
         let cgroup = format!("wharf-test-{}", dir.path().file_name().expect("a name").to_string_lossy());
@@ -57,7 +71,8 @@ impl Daemon {
         for applet in ["sh", "sleep", "true"] {
             std::os::unix::fs::symlink("busybox", bin.join(applet)).expect("a link");
         }
-        let mut daemon = Daemon { dir, cgroup, child: None, channel: None };
+        let has_failpoints = armed.is_some();
+        let mut daemon = Daemon { dir, cgroup, child: None, channel: None, has_failpoints, armed };
         daemon.start_again().await;
         daemon
     }
@@ -66,7 +81,18 @@ impl Daemon {
     pub async fn start_again(&mut self) -> Duration {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("a log file");
         let begun = Instant::now();
-        let mut command = Command::new(program("wharf-lifecycled"));
+        let mut ours = program("wharf-lifecycled");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", ours.parent().expect("a folder").display());
+        if self.has_failpoints {
+            ours = ours.with_file_name("failpoints").join("wharf-lifecycled");
+            assert!(ours.exists(), "{} does not exist: run `make test`", ours.display());
+        }
+        let mut command = Command::new(ours);
+        command.env("PATH", path).env_remove(VARIABLE);
+        if let Some(setting) = self.armed.take() {
+            command.env(VARIABLE, setting);
+        }
         command.arg("--root").arg(self.path("lib")).arg("--state").arg(self.path("run"));
         command.arg("--address").arg(self.path("d.sock"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
@@ -84,6 +110,14 @@ impl Daemon {
         child.kill().expect("kill");
         child.wait().expect("reap");
         self.channel = None;
+    }
+
+    /// Waits for the daemon's end: the signal that it died of.
+    pub fn await_death(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a daemon");
+        let ended = eventually("the daemon dies", SOON, || child.try_wait().expect("wait"));
+        self.channel = None;
+        ended.signal()
     }
 
     pub fn pid(&self) -> u32 {

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod daemon;
 mod events;
+mod mounts;
 mod restart;
 mod sandboxes;
 mod swaps;

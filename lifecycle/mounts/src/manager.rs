@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use lifecycle_metadata::{Activation, ActiveMount, Metadata, MetadataError, MountSpec, Reclaim, Scope};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use wharf_failpoints::Point;
 use wharf_mounts::{Mount, attach_loop, is_attached, release_loop};
 use wharf_vocab::Labels;
 
@@ -121,11 +122,17 @@ impl Mounts {
         let _busy = inner.take(scope, name);
         let activations = inner.metadata.activations();
         let id = activations.begin(scope, name, request.labels)?;
+        wharf_failpoints::hit(Point::MountBegin);
         let directory = inner.targets.join(id.to_string());
         let mut active = Vec::new();
         let mounted = inner.mount_all(&directory, plan, request.temporary, &mut active);
-        let finished =
-            mounted.and_then(|system| Ok(activations.finish(scope, name, active.clone(), system)?));
+        let finished = mounted.and_then(|system| {
+            wharf_failpoints::check(Point::MountAll).map_err(ActivateError::io("finish", &directory))?;
+            Ok(activations.finish(scope, name, active.clone(), system)?)
+        });
+        if finished.is_ok() {
+            wharf_failpoints::hit(Point::MountFinished);
+        }
         finished.inspect_err(|_| {
             if let Err(error) = inner.unmount_all(&directory) {
                 tracing::warn!(%error, name, "undoing an activation that failed");
@@ -141,6 +148,7 @@ impl Mounts {
         let inner = &*self.0;
         let _busy = inner.take(scope, name);
         let record = inner.metadata.activations().remove(scope, name)?;
+        wharf_failpoints::hit(Point::MountForgotten);
         inner.unmount_all(&inner.targets.join(record.id.to_string()))
     }
 
@@ -223,6 +231,7 @@ impl Inner {
             }
             let point = point.to_string_lossy().into_owned();
             active.push(ActiveMount { mount, point, at: SystemTime::now(), data: Default::default() });
+            wharf_failpoints::check(Point::MountMade).map_err(ActivateError::io("go on in", directory))?;
         }
         let mut system = Vec::new();
         for step in plan.later {
@@ -265,6 +274,7 @@ impl Inner {
             if let Err(e) = unmount(point) {
                 failed = failed.or(Some(e));
             }
+            wharf_failpoints::hit(Point::MountUnmade);
         }
         if let Some(failed) = failed {
             return Err(failed);
