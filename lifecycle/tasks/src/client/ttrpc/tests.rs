@@ -340,9 +340,10 @@ async fn thousands_of_calls_each_get_their_own_answer() {
     for (n, called) in calls {
         assert_eq!(end(called).await, Ok(n.to_be_bytes().repeat(n as usize % 97)));
     }
-    let state = client.shared.lock();
-    assert!(state.calls.is_empty() && state.calls.capacity() <= 64, "{}", state.calls.capacity());
-    drop(state);
+    {
+        let state = client.shared.lock();
+        assert!(state.calls.is_empty() && state.calls.capacity() <= 64, "{}", state.calls.capacity());
+    }
     drop(client);
     soon(served).await.expect("served");
 }
