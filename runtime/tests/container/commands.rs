@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
-use std::time::Duration;
 
 #[test]
 fn root_events_come_each_interval_and_end_with_the_container() {
@@ -117,7 +116,7 @@ fn root_exec_takes_cgroups_by_controller() {
 fn manager(b: &Bundle) -> (UnixDatagram, std::path::PathBuf) {
     let path = b.path().join("manager.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(crate::bundle::PATIENCE)).unwrap();
     (socket, path)
 }
 

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -18,7 +17,6 @@ use wharf_shim::ttrpc::{CallError, Client};
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-wharf-v2");
 const SERVICE: &str = "containerd.task.v3.Task";
-static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The runtime under test: `runw` in WHARF_BIN_DIR or beside the shim, else any `runc`.
 pub fn runtime() -> String {
@@ -59,8 +57,9 @@ impl Bundle {
 
     fn make(name: &str, process: serde_json::Value) -> Bundle {
         assert!(rustix::process::geteuid().is_root(), "this test runs containers: run it as root");
-        let id = format!("{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = tempfile::tempdir().unwrap();
+        // pids repeat in isolated runs side by side; cgroups are the machine's
+        let dir = tempfile::Builder::new().prefix("ws").rand_bytes(6).tempdir().unwrap();
+        let id = format!("{name}-{}", dir.path().file_name().unwrap().to_string_lossy());
         let bundle = Bundle { sockets: dir.path().join("s"), dir, id };
         let bin = bundle.path().join("rootfs/bin");
         std::fs::create_dir_all(&bin).unwrap();
