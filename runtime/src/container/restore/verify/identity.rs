@@ -34,7 +34,7 @@ pub fn of_file(pid: i32) -> u64 {
 fn permitted(value: &[u8]) -> Option<u64> {
     let word = |i: usize| Some(u32::from_le_bytes(value.get(4 * i..4 * i + 4)?.try_into().ok()?));
     REVISIONS.contains(&(word(0)? & REVISION)).then_some(())?;
-    Some(u64::from(word(1)?) | u64::from(word(3)?) << 32)
+    Some(u64::from(word(1)?) | (u64::from(word(3)?) << 32))
 }
 
 /// What is mapped into the container's user namespace, as /proc/PID/uid_map shows it to this process.
@@ -73,9 +73,9 @@ pub fn stranger(status: &str, process: &ProcessPlan, users: &Ids, groups: &Ids) 
     let mut own_groups = process.groups.clone();
     own_groups.push(process.gid);
     for (name, right, map, own, at) in [
-        ("Uid", CAP_SETUID, users, &vec![process.uid], "process.user.uid"),
-        ("Gid", CAP_SETGID, groups, &vec![process.gid], "process.user.gid"),
-        ("Groups", CAP_SETGID, groups, &own_groups, "process.user.additionalGids"),
+        ("Uid", CAP_SETUID, users, std::slice::from_ref(&process.uid), "process.user.uid"),
+        ("Gid", CAP_SETGID, groups, std::slice::from_ref(&process.gid), "process.user.gid"),
+        ("Groups", CAP_SETGID, groups, &own_groups[..], "process.user.additionalGids"),
     ] {
         if held & right != 0 {
             continue;
