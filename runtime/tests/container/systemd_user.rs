@@ -66,47 +66,6 @@ fn systemd_a_users_processes_are_attached_to_a_unit_of_the_users_manager() {
 
 #[test]
 #[ignore = "needs systemd as the first process: make test-vm"]
-fn systemd_a_user_limits_containers_in_a_delegated_unit_without_asking_systemd() {
-    let mut b = Own::new("sleep 1000");
-    let unit = format!("wt-given-{}.service", b.0.id);
-    b.0.config["linux"]["cgroupsPath"] = format!("/system.slice/{unit}/ct").into();
-    b.0.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
-    b.0.write_config();
-    // controllers are for a cgroup without processes of its own
-    let script = format!(
-        "set -e
-        cg=/sys/fs/cgroup/system.slice/{unit}
-        mkdir $cg/own; echo $$ >$cg/own/cgroup.procs; echo '+memory +pids' >$cg/cgroup.subtree_control
-        ./runw run --detach {id} </dev/null >out 2>&1 || {{ cat out; exit 1; }}
-        cat $cg/ct/memory.max $cg/ct/pids.max
-        ./runw exec {id} sh -c 'echo in it; sleep 1000 & exit 4' || echo $?
-        ./runw update --memory 33554432 --pids-limit 30 {id}
-        cat $cg/ct/memory.max $cg/ct/pids.max
-        ./runw pause {id}; cat $cg/ct/cgroup.freeze; ./runw resume {id}
-        wc -l <$cg/ct/cgroup.procs
-        ./runw kill {id} KILL
-        until ./runw state {id} | grep -q stopped; do sleep 0.1; done
-        ./runw delete {id}
-        test -e $cg/ct || echo gone",
-        id = b.0.id
-    );
-    let done = Command::new("systemd-run")
-        .args(["--quiet", "--wait", "--pipe", "--collect", "--unit", &unit, "--property=Delegate=yes"])
-        .arg(format!("--uid={NOBODYS}"))
-        .arg(format!("--setenv=XDG_RUNTIME_DIR={}", b.0.path().join("run").display()))
-        .arg(format!("--working-directory={}", b.0.path().display()))
-        .args(["sh", "-c", &script])
-        .output()
-        .expect("systemd-run");
-    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    let expected = "67108864\n20\nin it\n4\n33554432\n30\n1\n2\ngone\n";
-    assert_eq!(out, expected, "{err}");
-    assert!(done.status.success(), "{err}");
-    b.assert_nothing_left();
-}
-
-#[test]
-#[ignore = "needs systemd as the first process: make test-vm"]
 fn systemd_a_logged_in_users_containers_are_in_the_users_own_slice() {
     // as logging in starts it; one for all tests of this user
     let service = format!("user@{NOBODYS}.service");
