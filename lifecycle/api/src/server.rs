@@ -96,10 +96,6 @@ pub enum ServeError {
     Tcp(#[from] TcpError),
     #[error(transparent)]
     Monitor(#[from] MonitorError),
-    #[error("describe the services: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
-    #[error("serve ttrpc: {0}")]
-    Ttrpc(#[source] ::ttrpc::Error),
     #[error("serve grpc: {0}")]
     Grpc(#[source] tonic::transport::Error),
 }
@@ -148,7 +144,7 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
     let tasks = Tasks::new(config, exchange.clone(), records);
     // shims that kept events for us are heard from the first moment
     let events = listen(&settings.ttrpc)?;
-    let events = ttrpc::serve(events, tasks.clone()).await.map_err(ServeError::Ttrpc)?;
+    let events = ttrpc::serve(events, tasks.clone());
     // clients that come before the tasks are found again wait instead of being refused
     let requests = listen(&settings.grpc)?;
     let found = tasks.recover().await?;
@@ -190,7 +186,7 @@ async fn serve_for_ever(settings: Settings, ready: impl FnOnce()) -> Result<(), 
         );
     let looked_after = (storage.clone(), tasks.clone());
     add_running(&mut routes, tasks, storage, exchange, introspection, limits).await;
-    reflection::add_to(&mut routes)?;
+    reflection::add_to(&mut routes);
     let (routes, observe) = (routes.routes(), Observe { calls, adopt: settings.adopt });
     let _restarts = restart::watch(looked_after.0, looked_after.1, settings.restart_interval);
     ready();

@@ -37,6 +37,8 @@ const BLOCKING: usize = 32;
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Between two looks at how much of the heap is free.
 const GIVE_BACK: Duration = Duration::from_secs(10);
+/// Arenas of the heap. Hardly anything is allocated by more threads than serve.
+const ARENAS: i32 = 2;
 /// Open files, enough for thirty thousand shims.
 const DESCRIPTORS: u64 = 65_536;
 
@@ -70,6 +72,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     let config = flags.config()?;
     wharf_failpoints::arm()?;
+    wharf_sys::heap::share_arenas(ARENAS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
