@@ -19,7 +19,7 @@ async fn serve() -> Server {
     let storage =
         Storage::open(dir.path(), &dir.path().join("t"), Default::default(), Exchange::new()).unwrap();
     let mut routes = tonic::service::RoutesBuilder::default();
-    storage.add_to(&mut routes, None);
+    storage.add_to(&mut routes, None, crate::request::MessageLimits::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server = tonic::transport::Server::builder().add_routes(routes.routes());
