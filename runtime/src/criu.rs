@@ -1,8 +1,10 @@
 //! CRIU as a worker of ours (`criu swrk`): one protobuf message a packet over a socket (criu's images/rpc.proto).
 
+mod choices;
 mod version;
 mod wire;
 
+pub use choices::Choices;
 pub use version::Version;
 pub use wire::Message;
 

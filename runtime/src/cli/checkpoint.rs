@@ -5,6 +5,7 @@ use super::{Failure, Outcome};
 use crate::container::checkpoint::{Options, checkpoint as save};
 use crate::container::delete::destroy;
 use crate::container::status::Container;
+use crate::criu::Choices;
 use crate::state::StateRoot;
 
 /// Where the images are unless a flag says.
@@ -46,17 +47,19 @@ fn options(args: &CheckpointArgs) -> Result<Options, Failure> {
         parent: args.parent_path.clone(),
         pre_dump: args.pre_dump,
         leave_running: args.leave_running,
-        tcp_established: args.tcp_established,
         tcp_skip_in_flight: args.tcp_skip_in_flight,
         link_remap: args.link_remap,
-        ext_unix_sk: args.ext_unix_sk,
-        shell_job: args.shell_job,
-        lazy_pages: args.lazy_pages,
         status_fd: args.status_fd,
         page_server,
-        file_locks: args.file_locks,
-        auto_dedup: args.auto_dedup,
-        cgroups_mode,
+        choices: Choices {
+            tcp_established: args.tcp_established,
+            ext_unix_sk: args.ext_unix_sk,
+            shell_job: args.shell_job,
+            file_locks: args.file_locks,
+            auto_dedup: args.auto_dedup,
+            lazy_pages: args.lazy_pages,
+            cgroups_mode,
+        },
     })
 }
 

@@ -6,6 +6,7 @@ use super::{Failure, Outcome};
 use crate::container::create::Options as Creation;
 use crate::container::delete::destroy;
 use crate::container::restore::{Options, restore as make};
+use crate::criu::Choices;
 use crate::relay;
 use crate::state::StateRoot;
 use wharf_sys::signal::{SignalFd, block_all};
@@ -16,13 +17,15 @@ pub fn restore(root: &StateRoot, global: &Global, args: RestoreArgs) -> Outcome 
     let options = Options {
         images: args.image_path.clone().unwrap_or_else(|| IMAGES.into()),
         work: args.work_path.clone(),
-        tcp_established: args.tcp_established,
-        ext_unix_sk: args.ext_unix_sk,
-        shell_job: args.shell_job,
-        file_locks: args.file_locks,
-        auto_dedup: args.auto_dedup,
-        lazy_pages: args.lazy_pages,
-        cgroups_mode: cgroups_mode(args.manage_cgroups_mode.as_deref())?,
+        choices: Choices {
+            tcp_established: args.tcp_established,
+            ext_unix_sk: args.ext_unix_sk,
+            shell_job: args.shell_job,
+            file_locks: args.file_locks,
+            auto_dedup: args.auto_dedup,
+            lazy_pages: args.lazy_pages,
+            cgroups_mode: cgroups_mode(args.manage_cgroups_mode.as_deref())?,
+        },
         lsm_profile: args.lsm_profile.clone(),
         lsm_mount_context: args.lsm_mount_context.clone(),
     };

@@ -6,7 +6,7 @@ pub mod external;
 use super::ContainerError;
 use super::exec::saved_spec;
 use super::status::{Container, Status};
-use crate::criu::{self, Feature, Message, Notice, Streams, Version, Worker};
+use crate::criu::{self, Choices, Feature, Message, Notice, Streams, Version, Worker};
 use crate::log;
 use crate::rootfs::resolve::Root;
 use crate::spec::Spec;
@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 const LOG: &str = "dump.log";
 /// In the directory of the images: what the standard streams were.
 pub const DESCRIPTORS: &str = "descriptors.json";
-pub const NEW_NETWORK: u64 = 0x4000_0000;
 /// The oldest CRIU that has the requests made here; that takes external pid namespaces and tells that pages are served
 /// by a stop; that freezes by version 2's freezer.
 pub const OLDEST: u32 = 30_000;
@@ -40,18 +39,11 @@ pub struct Options {
     pub parent: Option<PathBuf>,
     pub pre_dump: bool,
     pub leave_running: bool,
-    pub tcp_established: bool,
     pub tcp_skip_in_flight: bool,
     pub link_remap: bool,
-    pub ext_unix_sk: bool,
-    pub shell_job: bool,
-    pub lazy_pages: bool,
     pub status_fd: Option<i32>,
     pub page_server: Option<(String, u16)>,
-    pub file_locks: bool,
-    pub auto_dedup: bool,
-    /// enum criu_cg_mode.
-    pub cgroups_mode: u64,
+    pub choices: Choices,
 }
 
 /// Saves the processes; unless they are to go on they are gone then.
@@ -92,7 +84,7 @@ pub fn checkpoint(container: &Container, options: &Options) -> Result<(), Contai
         mounts(container, &spec, &mut message)?;
         descriptors(container, &options.images)?;
     }
-    if options.lazy_pages {
+    if options.choices.lazy_pages {
         criu::require(Feature::LazyPages)?;
     }
     let kind = if options.pre_dump { criu::PRE_DUMP } else { criu::DUMP };
@@ -121,26 +113,12 @@ pub fn open_dir(path: &Path) -> Result<std::fs::File, ContainerError> {
 
 /// Fields of criu_opts.
 fn flags(container: &Container, options: &Options, version: Version) -> Message {
-    let mut m = Message::default();
+    let mut m = options.choices.request(LOG);
     m.number(2, container.pid() as u64)
-        .number(9, 4)
-        .text(10, LOG)
         .text(13, &container.record.rootfs.to_string_lossy())
-        .flag(24, true)
-        .number(34, options.cgroups_mode)
-        .flag(12, true)
-        .flag(7, options.shell_job)
         .flag(3, options.leave_running)
-        .flag(5, options.tcp_established)
         .flag(46, options.tcp_skip_in_flight)
-        .flag(18, options.link_remap)
-        .flag(4, options.ext_unix_sk)
-        .flag(8, options.file_locks)
-        // interfaces are whoever's made them, not the runtime's
-        .number(38, NEW_NETWORK)
-        .flag(50, true)
-        .flag(16, options.auto_dedup)
-        .flag(48, options.lazy_pages);
+        .flag(18, options.link_remap);
     if let Some(fd) = options.status_fd
         && version < Version(STATUS_READY)
     {

@@ -10,7 +10,7 @@ use super::checkpoint::{EXTERNAL_NAMESPACES, OLDEST, open_dir, quote};
 use super::create::{self, Created, Purpose, files, undo::Undo, unit};
 use super::status::Container;
 use super::{ContainerError, HookState};
-use crate::criu::{self, Notice, Streams, Version, Worker};
+use crate::criu::{self, Choices, Notice, Streams, Version, Worker};
 use crate::host::Host;
 use crate::pid::ProcessId;
 use crate::plan::{self, ContainerPlan};
@@ -36,14 +36,7 @@ const IGNORE: u64 = 0;
 pub struct Options {
     pub images: PathBuf,
     pub work: Option<PathBuf>,
-    pub tcp_established: bool,
-    pub ext_unix_sk: bool,
-    pub shell_job: bool,
-    pub file_locks: bool,
-    pub auto_dedup: bool,
-    pub lazy_pages: bool,
-    /// enum criu_cg_mode.
-    pub cgroups_mode: u64,
+    pub choices: Choices,
     /// TYPE:NAME.
     pub lsm_profile: Option<String>,
     pub lsm_mount_context: Option<String>,
@@ -185,7 +178,7 @@ fn place(cgroup: &Cgroup, plan: &ContainerPlan, options: &Options) -> Result<Pla
     }
     Ok(Place {
         cgroups,
-        cgroup_namespace: plan.namespaces.unshare_cgroup && options.cgroups_mode == IGNORE,
+        cgroup_namespace: plan.namespaces.unshare_cgroup && options.choices.cgroups_mode == IGNORE,
         // CRIU before 3.19 does not restore it
         no_new_privileges: plan.process.no_new_privileges,
     })

@@ -2,7 +2,7 @@
 
 use super::{LOG, Options};
 use crate::container::ContainerError;
-use crate::container::checkpoint::{DESCRIPTORS, NEW_NETWORK, external};
+use crate::container::checkpoint::{DESCRIPTORS, external};
 use crate::criu::{FIRST_EXTRA_FD, Message};
 use crate::plan::ContainerPlan;
 use crate::rootfs::resolve::Root;
@@ -18,24 +18,9 @@ const MAX_DESCRIPTORS: u64 = 4096;
 
 /// What the flags say.
 pub fn options(options: &Options) -> Message {
-    let mut m = Message::default();
-    m.flag(6, true)
-        .number(9, 4)
-        .text(10, LOG)
-        // the first process becomes this process's child
-        .flag(26, true)
-        .flag(24, true)
-        .number(34, options.cgroups_mode)
-        .flag(12, true)
-        .flag(7, options.shell_job)
-        .flag(4, options.ext_unix_sk)
-        .flag(5, options.tcp_established)
-        .flag(8, options.file_locks)
-        // interfaces are whoever's made them, not the runtime's
-        .number(38, NEW_NETWORK)
-        .flag(50, true)
-        .flag(16, options.auto_dedup)
-        .flag(48, options.lazy_pages);
+    let mut m = options.choices.request(LOG);
+    // the first process becomes this process's child
+    m.flag(6, true).flag(26, true);
     if let Some(profile) = &options.lsm_profile {
         m.text(53, profile);
     }
