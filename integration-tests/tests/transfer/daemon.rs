@@ -106,19 +106,29 @@ impl Daemon {
         found
     }
 
-    /// Every record has its file, every file its record, and each blob is what its name says.
+    /// Every record has its file, every file its record, and each blob is what its name says. What a lease held that
+    /// has just ended may be on its way out.
     pub async fn assert_consistent(&self, namespace: &str) {
         let lib = self.dir.path().join("lib");
-        let blobs = names(&lib.join("content/blobs/sha256"));
-        for name in &blobs {
-            let bytes = fs::read(lib.join("content/blobs/sha256").join(name)).expect("a blob");
-            assert_eq!(wharf_vocab::Digest::sha256(&bytes).hex(), name, "a blob is damaged");
+        let deadline = std::time::Instant::now() + SOON;
+        loop {
+            let blobs = names(&lib.join("content/blobs/sha256"));
+            for name in &blobs {
+                let Ok(bytes) = fs::read(lib.join("content/blobs/sha256").join(name)) else { continue };
+                assert_eq!(wharf_vocab::Digest::sha256(&bytes).hex(), name, "a blob is damaged");
+            }
+            let blobs: BTreeSet<String> = blobs.into_iter().map(|name| format!("sha256:{name}")).collect();
+            let folders = names(&lib.join("snapshots/overlay"));
+            let folders = folders.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).count();
+            let content = self.content(namespace).await;
+            let snapshots = self.snapshots(namespace, "overlayfs").await.len();
+            if content == blobs && snapshots == folders {
+                return;
+            }
+            let found = format!("{content:?} and {blobs:?}, {snapshots} and {folders} snapshots");
+            assert!(std::time::Instant::now() < deadline, "{found}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let blobs: BTreeSet<String> = blobs.into_iter().map(|name| format!("sha256:{name}")).collect();
-        assert_eq!(self.content(namespace).await, blobs, "content\n{}", self.log());
-        let folders = names(&lib.join("snapshots/overlay"));
-        let folders = folders.iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit())).count();
-        assert_eq!(self.snapshots(namespace, "overlayfs").await.len(), folders, "snapshots\n{}", self.log());
     }
 
     /// Neither records nor files are left.
