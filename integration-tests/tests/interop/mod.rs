@@ -156,10 +156,13 @@ impl Drop for Ground {
         for mount in leaks::mounts_below(self.dir.path()).into_iter().rev() {
             let _ = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
         }
-        let removed = std::time::Instant::now() + SOON;
+        let removed = std::time::Instant::now() + Duration::from_secs(5);
         while !leaks::cgroups_named(&self.name).is_empty() && std::time::Instant::now() < removed {
             for cgroup in leaks::cgroups_named(&self.name) {
-                let _ = fs::remove_dir(cgroup);
+                // where a controller is not mounted, conmon has made a folder with a file
+                if fs::remove_dir(&cgroup).is_err() {
+                    let _ = fs::remove_dir_all(&cgroup);
+                }
             }
             std::thread::sleep(Duration::from_millis(5));
         }
