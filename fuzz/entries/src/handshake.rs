@@ -24,6 +24,7 @@ pub fn handshake(data: &[u8]) -> u64 {
         runtime_hooks: head & 2 != 0,
         serves_terminal: head & 4 != 0,
         seccomp_listener: head & 8 != 0,
+        places: head & 32 != 0,
     };
     let open = descriptors();
     let (parent, init) = Channel::pair(script).expect("a socket pair");
@@ -74,6 +75,7 @@ fn listen(
     let mut done = 0;
     for (step, from_init, in_script) in [
         (Step::Mapped, false, script.maps_ids),
+        (Step::Placed, false, script.places),
         (Step::Mounted, true, script.runtime_hooks),
         (Step::HooksDone, false, script.runtime_hooks),
         (Step::Terminal, true, script.serves_terminal),
@@ -82,12 +84,16 @@ fn listen(
         (Step::Go, false, true),
     ] {
         if from_init != parent {
-            // the other side is gone; what it said before is still to be read
-            let _ = channel.send(step, None);
+            // the other side is gone; what it said before is still to be read, and the next of it is taken for the reason
+            if channel.send(step, None).is_err() {
+                messages.next();
+            }
             continue;
         }
         if matches!(step, Step::Terminal | Step::Listener) {
             assert_eq!(channel.expect_fd(step)?.is_some(), in_script, "{step:?}");
+        } else if step == Step::Placed {
+            assert_eq!(channel.expect_fds(step)?.is_some(), in_script, "{step:?}");
         } else {
             channel.expect(step)?;
         }
