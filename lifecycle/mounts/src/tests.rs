@@ -1,3 +1,5 @@
+mod erofs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
