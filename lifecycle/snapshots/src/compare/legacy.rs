@@ -29,7 +29,7 @@ fn in_own_namespace(layers: &[&str], userxattr: bool) -> Result<OwnedFd, Compare
     let Some(place) = layers.first() else {
         return Err(CompareError::Mounts("an overlay without directories".into()));
     };
-    unshare(Namespaces::MOUNT).map_err(|e| CompareError::Overlay(e.into()))?;
+    unshare(Namespaces::MOUNT).map_err(CompareError::Overlay)?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(failed)?;
     // descriptors have short names, without a colon or a comma
     let held = layers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
