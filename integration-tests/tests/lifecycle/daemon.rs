@@ -85,7 +85,7 @@ impl Daemon {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", ours.parent().expect("a folder").display());
         if self.has_failpoints {
-            ours = ours.with_file_name("failpoints").join("wharf-lifecycled");
+            ours = ours.parent().expect("a folder").with_file_name("failpoints").join("wharf-lifecycled");
             assert!(ours.exists(), "{} does not exist: run `make test`", ours.display());
         }
         let mut command = Command::new(ours);

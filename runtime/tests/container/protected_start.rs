@@ -135,14 +135,9 @@ fn root_without_proc_it_says_so_and_leaves_nothing() {
         let b = Bundle::new("true");
         b.write_config();
         let mut shell = Command::new("unshare");
-        shell.args([
-            "--mount",
-            "--propagation",
-            "private",
-            "/bin/sh",
-            "-c",
-            "umount -l /proc && exec \"$0\" \"$@\"",
-        ]);
+        // over it, since there may be another below
+        shell.args(["--mount", "--propagation", "private", "/bin/sh", "-c"]);
+        shell.arg("mount -t tmpfs none /proc && exec \"$0\" \"$@\"");
         shell.arg(&program).arg("--root").arg(b.state_root()).args(["run", &b.id]);
         let run = shell.current_dir(b.path()).output().unwrap();
         assert_ne!(code("no /proc", &run), 0);

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use prost::Message;
 use wharf_kinds::Kind;
-
-use super::message::{self, Request, Response, Type};
+use wharf_ttrpc::{Request, Response, Type};
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +72,10 @@ impl Client {
             payload: request.encode_to_vec(),
             ..Request::default()
         };
-        message::write(&mut self.connection, stream, Type::Request, &request)
+        wharf_ttrpc::write(&mut self.connection, stream, Type::Request, &request)
             .map_err(|source| CallError::Connection { act: "send", source })?;
         loop {
-            let frame = message::read(&mut self.connection)
+            let frame = wharf_ttrpc::read(&mut self.connection)
                 .and_then(|frame| frame.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
                 .map_err(|source| CallError::Connection { act: "receive", source })?;
             if frame.stream != stream || frame.kind != Type::Response {

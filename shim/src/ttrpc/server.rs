@@ -10,8 +10,8 @@ use std::time::Duration;
 use prost::Message;
 use rustix::io::Errno;
 use wharf_kinds::Kind;
+use wharf_ttrpc::{Request, Response, Status, Type};
 
-use super::message::{self, Request, Response, Status, Type};
 use crate::log;
 
 /// Connections served at once; more are closed.
@@ -54,7 +54,7 @@ impl Responder {
     fn write(&mut self, response: &Response) {
         self.answered = true;
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if message::write(&mut *connection, self.stream, Type::Response, response).is_err() {
+        if wharf_ttrpc::write(&mut *connection, self.stream, Type::Response, response).is_err() {
             // a frame may be half written: nothing more can follow
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
@@ -128,7 +128,7 @@ fn read_calls<S: Service>(connection: UnixStream, service: &Arc<S>) -> io::Resul
     connection.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let mut reader = BufReader::with_capacity(4096, connection.try_clone()?);
     let writer = Arc::new(Mutex::new(connection));
-    while let Some(frame) = message::read(&mut reader)? {
+    while let Some(frame) = wharf_ttrpc::read(&mut reader)? {
         let responder = Responder { connection: Arc::clone(&writer), stream: frame.stream, answered: false };
         if frame.kind != Type::Request || frame.stream % 2 == 0 {
             responder.error(Kind::InvalidArgument, "only unary requests are served".to_owned());
