@@ -24,7 +24,7 @@
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
@@ -102,6 +102,8 @@ pub enum HandshakeError {
     OutOfOrder { expected: Step, got: u8 },
     #[error("step {0:?} came without its descriptor")]
     NoDescriptor(Step),
+    #[error("step {step:?} announced {announced} descriptor(s) and {got} came")]
+    Descriptors { step: Step, announced: u8, got: usize },
     #[error("step {0:?} is not due")]
     NotDue(Step),
     #[error("handshake socket: {0}")]
@@ -153,10 +155,11 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends a step with up to [`MAX_FDS`] descriptors, if it is in the script.
+    /// Sends a step with up to [`MAX_FDS`] descriptors and their number, if it is in the script.
     pub fn send_fds(&mut self, step: Step, fds: &[BorrowedFd<'_>]) -> Result<(), HandshakeError> {
         if self.advance(step)? {
-            self.transmit(&[step as u8], fds).or_else(|e| self.last_word(e, step))?;
+            let announced = u8::try_from(fds.len()).map_err(|_| Errno::TOOBIG)?;
+            self.transmit(&[step as u8, announced], fds).or_else(|e| self.last_word(e, step))?;
         }
         Ok(())
     }
@@ -177,12 +180,20 @@ impl Channel {
         self.receive(step)?.pop().ok_or(HandshakeError::NoDescriptor(step)).map(Some)
     }
 
-    /// Awaits a step that carries any number of descriptors; None if it is not in the script.
+    /// Awaits a step that carries any number of descriptors, all of those that its sender has announced; None if it is
+    /// not in the script.
     pub fn expect_fds(&mut self, step: Step) -> Result<Option<Vec<OwnedFd>>, HandshakeError> {
         if !self.advance(step)? {
             return Ok(None);
         }
-        self.receive(step).map(Some)
+        let (message, fds) = self.receive_message(step)?;
+        match message[..] {
+            [first, announced] if first == step as u8 => match fds.len() == usize::from(announced) {
+                true => Ok(Some(fds)),
+                false => Err(HandshakeError::Descriptors { step, announced, got: fds.len() }),
+            },
+            _ => Err(failure(step, &message)),
+        }
     }
 
     /// Init's last word: what failed. May come at any time.
@@ -225,11 +236,12 @@ impl Channel {
     }
 
     fn receive(&self, step: Step) -> Result<Vec<OwnedFd>, HandshakeError> {
-        match self.receive_any().map_err(|e| gone(e, step))? {
-            None => Err(HandshakeError::Gone(step)),
-            Some((message, fds)) if message == [step as u8] => Ok(fds),
-            Some((message, _)) => Err(failure(step, &message)),
-        }
+        let (message, fds) = self.receive_message(step)?;
+        if message == [step as u8] { Ok(fds) } else { Err(failure(step, &message)) }
+    }
+
+    fn receive_message(&self, step: Step) -> Result<(Vec<u8>, Vec<OwnedFd>), HandshakeError> {
+        self.receive_any().map_err(|e| gone(e, step))?.ok_or(HandshakeError::Gone(step))
     }
 
     fn receive_any(&self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, HandshakeError> {
@@ -252,6 +264,10 @@ impl Channel {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 passed.extend(fds);
             }
+        }
+        // those that came go unused: with the others missing nobody knows what is what
+        if got.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Errno::MFILE.into());
         }
         if got.bytes == 0 {
             return Ok(None);
@@ -342,6 +358,42 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let error = parent.send_fds(Step::Placed, &[file.as_fd(); MAX_FDS + 1]).unwrap_err();
         assert!(matches!(error, HandshakeError::Socket(Errno::TOOBIG)), "{error}");
+    }
+
+    #[test]
+    fn fewer_descriptors_than_announced_are_an_error() {
+        let (parent, mut init) = Channel::pair(Script { places: true, ..Script::default() }).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        parent.transmit(&[Step::Placed as u8, 3], &[file.as_fd(); 2]).unwrap();
+        let error = init.expect_fds(Step::Placed).unwrap_err();
+        assert_eq!(error.to_string(), "step Placed announced 3 descriptor(s) and 2 came");
+    }
+
+    /// Lowers a limit of the whole process: a process of its own, which is this program with this test alone.
+    #[test]
+    fn descriptors_for_which_there_is_no_room_are_an_error() {
+        const ALONE: &str = "RUNW_TEST_ALONE";
+        let name = "handshake::tests::descriptors_for_which_there_is_no_room_are_an_error";
+        if std::env::var_os(ALONE).is_none() {
+            let alone = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&alone.stdout);
+            assert!(alone.status.success() && text.contains("1 passed"), "{alone:?}");
+            return;
+        }
+        let (mut parent, mut init) = Channel::pair(Script { places: true, ..Script::default() }).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        parent.send_fds(Step::Placed, &[file.as_fd(); 3]).unwrap();
+        // the lowest that is free, and none above it
+        let free = std::os::fd::AsRawFd::as_raw_fd(&file.try_clone().unwrap()) as u64;
+        let limit = rustix::process::Rlimit { current: Some(free + 1), maximum: Some(free + 1) };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        let error = init.expect_fds(Step::Placed).unwrap_err();
+        assert!(matches!(error, HandshakeError::Socket(Errno::MFILE)), "{error}");
+        assert!(file.try_clone().is_ok(), "what came is closed again");
     }
 
     #[test]

@@ -93,7 +93,14 @@ fn listen(
         if matches!(step, Step::Terminal | Step::Listener) {
             assert_eq!(channel.expect_fd(step)?.is_some(), in_script, "{step:?}");
         } else if step == Step::Placed {
-            assert_eq!(channel.expect_fds(step)?.is_some(), in_script, "{step:?}");
+            let fds = channel.expect_fds(step)?;
+            assert_eq!(fds.is_some(), in_script, "{step:?}");
+            if let Some(fds) = fds {
+                let told = [step as u8, fds.len() as u8];
+                assert_eq!(messages.next().map(Vec::as_slice), Some(&told[..]), "{step:?}");
+                done += 1;
+            }
+            continue;
         } else {
             channel.expect(step)?;
         }
