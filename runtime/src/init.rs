@@ -179,7 +179,11 @@ fn own_cgroup_namespace(plan: &ContainerPlan) -> Result<(), InitError> {
 fn follow_cgroup(init: &mut Init<'_>, channel: &mut Channel) -> Result<(), InitError> {
     let Some(mut files) = channel.expect_fds(Step::Placed)? else { return Ok(()) };
     let copies = if copies_cgroups(init.plan) { init.cgroup_view.len() } else { 0 };
-    init.cgroup_view.fill(files.split_off(files.len().saturating_sub(copies)));
+    let joins = files.len().checked_sub(copies).filter(|joins| *joins > 0).ok_or_else(|| {
+        let came = files.len();
+        InitError(format!("entering the cgroup: {came} descriptor(s) came, {copies} of them to be shown"))
+    })?;
+    init.cgroup_view.fill(files.split_off(joins));
     init.cgroup = None;
     enter_cgroup(&Joiner::of_tasks(files))?;
     own_cgroup_namespace(init.plan)
@@ -198,8 +202,9 @@ fn build_root(init: &mut Init<'_>, channel: &mut Channel) -> Result<(Root, Optio
     named("mounting the root filesystem", pivot::stack(rootfs, &plan.rootfs))?;
     let fd = named("opening the root filesystem", rootfs.try_clone())?;
     let root = Root::new(fd);
-    // what does not show the cgroup need not wait for it
-    let before = plan.mounts.iter().position(|m| m.kind == MountKind::Cgroup).unwrap_or(plan.mounts.len());
+    // what neither shows the cgroup nor fills memory, which is to be charged to it, need not wait for it
+    let waits = |m: &MountOp| matches!(m.kind, MountKind::Cgroup | MountKind::Fs { copy_up: true, .. });
+    let before = plan.mounts.iter().position(waits).unwrap_or(plan.mounts.len());
     let (mounts, rest) = plan.mounts.split_at(before);
     let opened = sources.binds.len();
     let (binds, rest_binds) = sources.binds.split_at_mut(before.min(opened));

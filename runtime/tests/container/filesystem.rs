@@ -109,6 +109,25 @@ fn root_tmpcopyup_takes_what_the_image_has() {
 }
 
 #[test]
+fn root_what_tmpcopyup_copies_is_charged_to_the_container() {
+    const SIZE: usize = 16 << 20;
+    let mut b = Bundle::new("true");
+    let conf = b.rootfs().join("conf");
+    std::fs::create_dir(&conf).unwrap();
+    std::fs::write(conf.join("large"), vec![b'x'; SIZE]).unwrap();
+    b.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/conf", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    b.write_config();
+    b.call(&["create", &b.id]).ok();
+    let read = |file: &str| b.cgroups().iter().find_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
+    let charged = read("memory.usage_in_bytes").or_else(|| read("memory.current")).expect("a memory cgroup");
+    let charged: usize = charged.trim().parse().unwrap();
+    assert!(charged >= SIZE, "{charged}");
+}
+
+#[test]
 fn root_no_pivot_ends_in_the_same_root() {
     let b = Bundle::new("ls / | tr '\\n' ' '; ls /proc/1/root/ | wc -l; ls -d /..");
     b.write_config();

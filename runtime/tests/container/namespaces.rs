@@ -111,6 +111,21 @@ fn root_a_time_namespace_shifts_the_clock() {
 }
 
 #[test]
+fn root_init_itself_is_in_the_time_namespace_before_it_is_started() {
+    for offsets in [json!({}), json!({"monotonic": {"secs": 1000}})] {
+        let mut b = Bundle::new("true");
+        b.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        b.config["linux"]["timeOffsets"] = offsets;
+        b.write_config();
+        b.call(&["create", &b.id]).ok();
+        let pid = b.state()["pid"].to_string();
+        let namespace = |pid: &str, name: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        assert_eq!(namespace(&pid, "time"), namespace(&pid, "time_for_children"));
+        assert_ne!(namespace(&pid, "time"), namespace("self", "time"));
+    }
+}
+
+#[test]
 fn root_a_user_namespace_is_entered_by_path_and_owns_what_is_new() {
     let other = with_user_namespace("sleep 1000");
     other.run_detached();
