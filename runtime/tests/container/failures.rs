@@ -55,6 +55,17 @@ fn root_failures_inside_name_their_step() {
 }
 
 #[test]
+fn root_a_cgroup_that_cannot_be_made_in_every_hierarchy_leaves_none() {
+    // a file of every version 1 hierarchy, where version 2 has none of that name, or of version 2 alone
+    let alone = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let file = if alone { "cgroup.procs" } else { "tasks" };
+    let blocked = |b: &mut Bundle| {
+        b.config["linux"]["cgroupsPath"] = format!("/runw-test-{}/{file}/leaf", b.id).into();
+    };
+    refused(blocked, &format!("{file}/leaf"));
+}
+
+#[test]
 fn root_an_id_cannot_be_a_path() {
     let b = Bundle::new("true");
     b.write_config();

@@ -72,8 +72,9 @@ impl<'a> Making<'a> {
         self.made.0.clear();
     }
 
-    /// Makes what is still missing. An error removes what this value made, but for a directory with processes in it.
-    pub fn finish(mut self, forgiven: impl Fn(&CgroupError) -> bool) -> Result<Cgroup, CgroupError> {
+    /// Makes what is still missing. After an error what was made is removed when this value is dropped: a process that
+    /// was born in version 2's directory is to be gone by then, since no directory with processes in it can be removed.
+    pub fn finish(&mut self, forgiven: impl Fn(&CgroupError) -> bool) -> Result<Cgroup, CgroupError> {
         let h = self.hierarchies;
         let mut dirs = Vec::with_capacity(h.all().len());
         for (i, (hierarchy, parts)) in h.all().iter().zip(&self.plan.below).enumerate() {

@@ -54,8 +54,9 @@ impl<'a> Site<'a> {
             && !rootless::in_user_namespace();
         let names = &self.plan.namespaces;
         match plain && !names.has_user() && names.builds_rootfs() {
-            // a pid namespace is only for children, and the intermediate process of a user namespace is not wanted here
-            true => names.clone.without(Namespaces::PID),
+            // pid and time namespaces are only for children, and the intermediate process of a user namespace is not wanted
+            // here
+            true => names.clone.without(Namespaces::PID.with(Namespaces::TIME)),
             false => Namespaces::default(),
         }
     }
@@ -112,11 +113,18 @@ impl<'a> Site<'a> {
         undo: &mut Undo,
         channel: &mut Channel,
     ) -> Result<Cgroup, ContainerError> {
-        let making = match place {
+        let mut making = match place {
             Place::Made(cgroup) => return Ok(cgroup),
             Place::Begun(making) => making,
         };
-        let cgroup = self.occupy(making.finish(|_| false)?, None, container, undo)?;
+        let made = making.finish(|_| false);
+        if made.is_err() {
+            // what has been made is removed with `making`, and init, which was born in version 2's directory, keeps that
+            for problem in undo.end_process() {
+                crate::log::warn(&problem);
+            }
+        }
+        let cgroup = self.occupy(made?, None, container, undo)?;
         let joiner = cgroup.joiner()?;
         let mut view = CgroupView::default();
         if copies_cgroups(self.plan) {

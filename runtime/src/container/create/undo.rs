@@ -46,7 +46,8 @@ impl Undo {
         ContainerError::Cleanup { error: Box::new(error), cleanup: problems.join("; ") }
     }
 
-    fn sweep(&mut self) -> Vec<String> {
+    /// Ends the container's process, if there is one, and reaps it; what went wrong, in words.
+    pub fn end_process(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(pidfd) = self.process.take() {
             match wharf_sys::pidfd::send_signal(&pidfd, 9) {
@@ -57,6 +58,11 @@ impl Undo {
                 problems.push(format!("waiting for init: {e}"));
             }
         }
+        problems
+    }
+
+    fn sweep(&mut self) -> Vec<String> {
+        let mut problems = self.end_process();
         if let Some(unit) = self.unit.take()
             && let Err(e) = unit.stop()
         {
