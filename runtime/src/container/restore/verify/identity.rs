@@ -64,7 +64,9 @@ impl Ids {
 }
 
 /// What a thread (its /proc/PID/task/TID/status) is that config.json does not make it, in words. With the right to become
-/// others it may have become anyone.
+/// others it may have become anyone. Without it there are set-user-ID and set-group-ID programs, where privileges may be
+/// gained, but who runs such a one cannot be told from who was put into the images: a container is refused while another
+/// user than root runs one in it, though it came to that by itself.
 pub fn stranger(status: &str, process: &ProcessPlan, users: &Ids, groups: &Ids) -> Option<String> {
     let held = reachable(process, 0);
     let field = |name: &str| {
@@ -85,7 +87,11 @@ pub fn stranger(status: &str, process: &ProcessPlan, users: &Ids, groups: &Ids) 
             let inside = id.parse().ok().and_then(|id| map.inside(id));
             if !inside.is_some_and(|id| own.contains(&id)) {
                 let id = inside.map_or_else(|| format!("{id} of the host"), |id| id.to_string());
-                return Some(format!("has the id {id} ({name}), which {at} does not give"));
+                let hint = match process.no_new_privileges || name == "Groups" {
+                    true => "",
+                    false => " (a container in which set-user-ID programs run cannot be restored)",
+                };
+                return Some(format!("has the id {id} ({name}), which {at} does not give{hint}"));
             }
         }
     }
@@ -123,6 +129,11 @@ mod tests {
         ] {
             assert!(found(&bad).is_some_and(|found| found.contains(text)), "{text}: {:?}", found(&bad));
         }
+        let hint = "(a container in which set-user-ID programs run cannot be restored)";
+        assert!(found(&status("5\t0\t0\t0", "6\t6\t6\t6", "")).unwrap().ends_with(hint));
+        let never = process(json!({"uid": 5, "gid": 6}), json!({}), true);
+        let found = stranger(&status("5\t0\t0\t0", "6\t6\t6\t6", ""), &never, &all, &all).unwrap();
+        assert!(found.ends_with("does not give"), "{found}");
     }
 
     #[test]
