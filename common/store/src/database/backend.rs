@@ -38,11 +38,20 @@ impl Health {
 
 /// Whether the next flush is not waited for. Whoever commits sets it just before, while no other writer can.
 #[derive(Debug, Clone, Default)]
-pub(super) struct PutOff(Arc<AtomicBool>);
+pub(super) struct PutOff {
+    next: Arc<AtomicBool>,
+    /// How many were.
+    #[cfg(test)]
+    pub(super) count: Arc<std::sync::atomic::AtomicUsize>,
+}
 
 impl PutOff {
     pub(super) fn set(&self, put_off: bool) {
-        self.0.store(put_off, Ordering::Release);
+        self.next.store(put_off, Ordering::Release);
+    }
+
+    fn take(&self) -> bool {
+        self.next.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -63,7 +72,7 @@ impl Backend {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let inner = FileBackend::new(file.try_clone()?)?;
-        Ok(Self { inner, file, health, put_off, later: Later::default() })
+        Ok(Self { inner, file, health, put_off, later: Later::new(path) })
     }
 
     /// Space is taken now, so that only growing can find the disk full, never a write to what is there: a full disk
@@ -100,9 +109,16 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let put_off = self.put_off.0.swap(false, Ordering::AcqRel);
-        let flush = || if put_off { self.later.flush(&self.file) } else { self.inner.sync_data() };
-        self.health.watch(self.later.settle().and_then(|()| flush()))
+        let put_off = self.put_off.take();
+        self.health.watch(self.later.settle().and_then(|()| {
+            // where no thread can be had for it, now is as good
+            if put_off && self.later.flush(&self.file).is_ok() {
+                #[cfg(test)]
+                self.put_off.count.fetch_add(1, Ordering::AcqRel);
+                return Ok(());
+            }
+            self.inner.sync_data()
+        }))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -136,5 +152,22 @@ impl StorageBackend for Backend {
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.inner.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_thread_for_it_a_flush_is_made_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (health, put_off) = (Health::default(), PutOff::default());
+        let mut backend = Backend::open(&dir.path().join("t"), health.clone(), put_off.clone()).unwrap();
+        backend.later = Later::that_cannot_start();
+        put_off.set(true);
+        backend.sync_data().unwrap();
+        assert!(!health.is_broken());
+        assert_eq!(put_off.count.load(Ordering::Acquire), 0);
     }
 }

@@ -6,12 +6,21 @@
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::io::Errno;
+
+/// For a thread that calls the kernel and nothing else, in bytes.
+const STACK: usize = 64 << 10;
+
 /// The thread, started with the first flush that is put off.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Later {
+    /// For the log.
+    path: PathBuf,
+    stack: usize,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -25,7 +34,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     is_due: bool,
-    failed: Option<io::ErrorKind>,
+    failed: Option<Errno>,
     stop: bool,
 }
 
@@ -43,7 +52,7 @@ impl Shared {
                 let flushed = file.sync_data();
                 state = self.state();
                 state.is_due = false;
-                state.failed = flushed.err().map(|error| error.kind());
+                state.failed = flushed.err().map(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
                 self.changed.notify_all();
             } else if state.stop {
                 return;
@@ -55,14 +64,26 @@ impl Shared {
 }
 
 impl Later {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.into(), stack: STACK, shared: Arc::default(), thread: Mutex::default() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn that_cannot_start() -> Self {
+        let mut later = Self::new(Path::new("t"));
+        // more than there are addresses
+        later.stack = 1 << 60;
+        later
+    }
+
     /// Has the file flushed. An error means that it will not be.
     pub(super) fn flush(&self, file: &File) -> io::Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let (shared, file) = (Arc::clone(&self.shared), file.try_clone()?);
             let run = move || shared.run(&file);
-            // it calls the kernel and nothing else
-            let started = std::thread::Builder::new().name("flush".into()).stack_size(64 << 10).spawn(run)?;
+            let started =
+                std::thread::Builder::new().name("flush".into()).stack_size(self.stack).spawn(run)?;
             *thread = Some(started);
         }
         drop(thread);
@@ -76,7 +97,7 @@ impl Later {
         let state = self.shared.state();
         let waited = self.shared.changed.wait_while(state, |state| state.is_due);
         match waited.unwrap_or_else(PoisonError::into_inner).failed {
-            Some(kind) => Err(kind.into()),
+            Some(error) => Err(error.into()),
             None => Ok(()),
         }
     }
@@ -90,6 +111,11 @@ impl Drop for Later {
         if let Some(thread) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
+        // there may be no writer that came later and heard of it
+        if let Some(error) = self.shared.state().failed {
+            let (path, error) = (self.path.display(), io::Error::from(error));
+            tracing::error!(%path, %error, "the database's last flush failed: a power cut may undo what was written");
+        }
     }
 }
 
@@ -100,7 +126,7 @@ mod tests {
     #[test]
     fn what_was_put_off_has_ended_once_it_is_settled() {
         let file = tempfile::tempfile().expect("file");
-        let later = Later::default();
+        let later = Later::new(Path::new("t"));
         later.settle().expect("nothing is due");
         for _ in 0..100 {
             later.flush(&file).expect("flush");
@@ -115,8 +141,17 @@ mod tests {
         // a pipe cannot be flushed
         let (end, _other) = std::io::pipe().expect("pipe");
         let file = File::from(std::os::fd::OwnedFd::from(end));
-        let later = Later::default();
+        let later = Later::new(Path::new("t"));
         later.flush(&file).expect("asked for");
-        assert_eq!(later.settle().expect_err("failed").kind(), io::ErrorKind::InvalidInput);
+        // the number, with which the kernel's own words go
+        assert_eq!(later.settle().expect_err("failed").raw_os_error(), Some(Errno::INVAL.raw_os_error()));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_start_is_an_error_of_that_flush_only() {
+        let file = tempfile::tempfile().expect("file");
+        let later = Later::that_cannot_start();
+        later.flush(&file).expect_err("no thread");
+        later.settle().expect("nothing is due");
     }
 }

@@ -70,6 +70,29 @@ fn writers_that_wait_and_writers_that_do_not_get_along() {
 }
 
 #[test]
+fn a_flush_that_somebody_waits_for_is_never_put_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(&dir);
+    let put_off = || {
+        let opened = db.opened().unwrap();
+        opened.put_off.count.load(std::sync::atomic::Ordering::Acquire)
+    };
+    let put = |tx: &Write| -> Result<(), StoreError> { PEOPLE.put(tx, &["a", "b"], &"there".into()) };
+    assert_eq!(put_off(), 0, "the schema is waited for");
+    db.write_ahead(put).unwrap();
+    assert_eq!(put_off(), 1);
+    db.write(put).unwrap();
+    assert_eq!(put_off(), 1);
+    // another's commit that waits for its flush
+    let theirs = db.0.group.ticket();
+    db.write_ahead(put).unwrap();
+    assert_eq!(put_off(), 1);
+    db.0.group.wait(theirs, || panic!("it was flushed")).unwrap();
+    db.write_ahead(put).unwrap();
+    assert_eq!(put_off(), 2);
+}
+
+#[test]
 fn a_failed_change_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(&dir);
