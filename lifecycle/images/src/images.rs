@@ -23,7 +23,7 @@ const AT_ONCE: usize = 5;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// The same for a manifest or configuration. It is small, and the wait holds one of the few threads for files.
-const PATIENCE_FOR_DOCUMENTS: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE_FOR_DOCUMENTS: Duration = Duration::from_secs(5);
 
 /// Brings images in and out; cheap to clone.
 #[derive(Clone)]

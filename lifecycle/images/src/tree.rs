@@ -11,7 +11,7 @@ use wharf_registry::{Children, Descriptor, Repository, media_types};
 use wharf_vocab::{Digest, Labels, Platform, PlatformMatcher};
 
 use crate::error::ImagesError;
-use crate::images::{Inner, blocking};
+use crate::images::{Inner, PATIENCE_FOR_DOCUMENTS, blocking};
 use crate::labels;
 use crate::order::inside_out;
 use crate::progress::{Progress, Subject};
@@ -175,9 +175,10 @@ impl Inner {
         from: Option<&Repository>,
         progress: &Progress,
     ) -> Result<Vec<u8>, ImagesError> {
-        // whoever wants the same waits here, without a thread
+        // whoever wants the same waits here, without a thread; but not for as long as a registry may take over it with
+        // another: two can store the same
         let turn = self.turn(scope, &subject.descriptor.digest);
-        let _turn = turn.lock().await;
+        let _turn = tokio::time::timeout(PATIENCE_FOR_DOCUMENTS, turn.lock()).await.ok();
         let (this, at, digest) = (self.clone(), scope.clone(), subject.descriptor.digest.clone());
         let here =
             blocking(
@@ -257,4 +258,33 @@ fn chosen<'a>(
         wanted.extend(readable.filter(|entry| !whole.contains(&entry.digest)).map(|entry| (entry, false)));
     }
     Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifecycle_content::ContentStore;
+    use lifecycle_metadata::Metadata;
+
+    use super::*;
+    use crate::images::Images;
+
+    #[tokio::test]
+    async fn a_document_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let metadata = Metadata::open(dir.path()).unwrap();
+        let content = ContentStore::open(&dir.path().join("content"), metadata.clone()).unwrap();
+        let inner = Images::new(metadata, content).0;
+        let scope = Scope::new("default", None);
+        let digest = Digest::sha256(b"{}");
+        let descriptor = Descriptor::new(media_types::OCI_MANIFEST, digest.clone(), 2);
+        inner.store(&scope, &descriptor, b"{}", Labels::new()).unwrap();
+        // somebody is at it, and stays
+        let turn = inner.turn(&scope, &digest);
+        let _theirs = turn.lock().await;
+        let subject = Subject::new(&descriptor, &[]);
+        let progress = Progress::default();
+        let document = inner.document(&scope, &subject, None, &progress);
+        let bytes = tokio::time::timeout(20 * PATIENCE_FOR_DOCUMENTS, document).await.expect("it waits");
+        assert_eq!(bytes.unwrap(), b"{}");
+    }
 }
