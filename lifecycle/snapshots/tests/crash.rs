@@ -207,7 +207,7 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
+    #![proptest_config(ProptestConfig::with_cases((ProptestConfig::default().cases / 10).max(1)))]
     #[test]
     fn root_nothing_is_lost_or_left_whenever_it_is_broken_off(steps in proptest::collection::vec(step(), 1..24)) {
         run(&steps);

@@ -153,7 +153,7 @@ fn run(rounds: &[Round]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases / 32,
+        cases: (ProptestConfig::default().cases / 32).max(1),
         max_shrink_iters: 32,
         ..ProptestConfig::default()
     })]

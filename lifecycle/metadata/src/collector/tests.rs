@@ -223,7 +223,7 @@ fn present(metadata: &Metadata) -> BTreeSet<Thing> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
+    #![proptest_config(ProptestConfig::with_cases((ProptestConfig::default().cases / 5).max(1)))]
     #[test]
     fn what_lives_is_what_something_refers_to(world in world()) {
         let dir = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ fn same_by_both_ways(first: &[Change], second: &[Change]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 10))]
+    #![proptest_config(ProptestConfig::with_cases((ProptestConfig::default().cases / 10).max(1)))]
     #[test]
     fn root_the_top_layer_tells_what_a_walk_finds(
         first in proptest::collection::vec(any::<Change>(), 0..12),
