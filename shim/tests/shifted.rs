@@ -6,11 +6,13 @@ mod stack;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
 use stack::Bundle;
 use wharf_containerd::containerd::task::v3::{
     CreateTaskRequest, CreateTaskResponse, StartRequest, StartResponse, WaitRequest, WaitResponse,
 };
 use wharf_containerd::containerd::types::Mount;
+use wharf_sys::namespace::{Namespaces, unshare};
 
 const MAPS: [&str; 2] = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
 
@@ -56,6 +58,23 @@ fn mount(kind: &str, source: &str, options: Vec<String>) -> Mount {
 
 #[test]
 fn root_an_overlays_layers_are_shifted_and_what_is_written_is_not() {
+    overlay_is_shifted();
+}
+
+/// As systemd has it: every mount is shared with others.
+#[test]
+fn root_an_overlay_is_shifted_where_mounts_are_shared() {
+    let shared = std::thread::spawn(|| {
+        unshare(Namespaces::MOUNT).unwrap();
+        for propagation in [MountPropagationFlags::PRIVATE, MountPropagationFlags::SHARED] {
+            mount_change("/", propagation | MountPropagationFlags::REC).unwrap();
+        }
+        overlay_is_shifted();
+    });
+    shared.join().unwrap();
+}
+
+fn overlay_is_shifted() {
     let bundle = Bundle::new("overlay", &["cat", "/second"]);
     let first = moved(&bundle, "layers/1/fs");
     let layer = bundle.dir().join("layers/2/fs");
@@ -77,6 +96,7 @@ fn root_an_overlays_layers_are_shifted_and_what_is_written_is_not() {
     run(&bundle, mount("overlay", "overlay", options), |root| {
         std::fs::write(root.join("made"), "new").unwrap();
         chown(root.join("made"), Some(100_001), Some(200_001)).unwrap();
+        assert!(layer.join("second").exists() && !layer.join("made").exists(), "the layers are not covered");
     });
     assert_eq!(std::fs::metadata(format!("{upper}/made")).unwrap().uid(), 100_001);
     assert_eq!(std::fs::metadata(layer.join("second")).unwrap().uid(), 0, "the layer itself is as it was");

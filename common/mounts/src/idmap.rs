@@ -10,7 +10,7 @@ use rustix::fs::CWD;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, move_mount, open_tree,
 };
-use wharf_sys::mount::{MountChange, attr, mount_setattr};
+use wharf_sys::mount::{MountChange, Propagation, attr, mount_setattr};
 use wharf_sys::namespace::{Namespaces, unshare};
 
 use crate::{Bind, Planned};
@@ -101,7 +101,10 @@ fn overlay(planned: &Planned, target: &Path, users: &OwnedFd) -> io::Result<Owne
     let mut data = vec![format!("lowerdir={}", names.join(":"))];
     data.extend(planned.data.iter().filter(|option| !option.starts_with("lowerdir=")).cloned());
     let tree = shifted(&above, false, users)?;
-    mount_setattr(&tree, c"", &MountChange { set: attr::RDONLY, ..MountChange::default() })?;
+    // where the machine shares its mounts this copy would be a peer of the layers' own: what is mounted on it below would
+    // cover the layers themselves
+    let propagation = Some(Propagation::Private);
+    mount_setattr(&tree, c"", &MountChange { set: attr::RDONLY, propagation, ..MountChange::default() })?;
     let make = || {
         unshare(Namespaces::MOUNT)?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
