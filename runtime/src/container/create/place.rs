@@ -171,6 +171,8 @@ pub fn claim(
 ) -> Result<(), ContainerError> {
     container.record.cgroup = cgroup.paths();
     // undoing and deleting kill all that is in the cgroup: it must be nobody else's
+    // (a known limit: the init of a container that is being made beside this one is in version 1's freezer, where processes
+    // are looked for, only once its mounts are made)
     let others = unit::others(held, cgroup)?;
     if others > 0 {
         return Err(ContainerError::Refused(format!(
