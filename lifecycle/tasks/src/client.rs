@@ -7,8 +7,8 @@ mod grpc;
 mod ttrpc;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use prost::Message;
@@ -69,6 +69,21 @@ impl CallError {
 #[derive(Clone)]
 pub struct ShimClient {
     connection: Arc<Connection>,
+}
+
+/// Which connection it is or was.
+pub(crate) struct Identity(Weak<Connection>);
+
+impl Identity {
+    pub(crate) fn is_of(&self, client: &ShimClient) -> bool {
+        // the address is no other's while this is there
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&client.connection))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
+    }
 }
 
 enum Transport {
@@ -183,9 +198,9 @@ impl ShimClient {
         self.connection.stuck.get()
     }
 
-    /// Whether both share a connection.
-    pub(crate) fn is_same(&self, other: &ShimClient) -> bool {
-        Arc::ptr_eq(&self.connection, &other.connection)
+    /// To know the connection by, without keeping it open.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity(Arc::downgrade(&self.connection))
     }
 
     /// Resolves when the connection is gone, from whichever side. Does not keep it open.

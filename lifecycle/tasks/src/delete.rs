@@ -104,6 +104,21 @@ impl Tasks {
         self.tear_down(task).await;
     }
 
+    /// Removes a task of which clients were told that it is deleted, and which its shim has all the same. Needs
+    /// [`Task::claim_ending`].
+    pub(crate) async fn delete_again(&self, task: &Arc<Task>) {
+        let request = DeleteRequest { id: task.id().into(), exec_id: String::new() };
+        match task.call::<_, DeleteResponse>("Delete", &request, limits::DELETE).await {
+            Ok(_) => self.tear_down(task).await,
+            Err(error) if error.is_not_found() => self.tear_down(task).await,
+            Err(error) => {
+                let (id, namespace) = (task.id(), &task.bundle.namespace);
+                tracing::warn!(id, namespace, %error, "shim does not delete a deleted task");
+                self.abandon(task).await;
+            }
+        }
+    }
+
     /// A daemon that finds the bundle removes it and ends the shim.
     fn mark(&self, task: &Arc<Task>) {
         if let Err(error) = task.bundle.mark_deleted() {

@@ -195,6 +195,8 @@ start)
   *) echo unix://{sockets}/$id.sock ;;
   esac ;;
 delete)
+  : > {sockets}/deleting-$id
+  while [ -e {sockets}/hold-$id ]; do sleep 0.01; done
   rm {sockets}/busy-$id 2>/dev/null && exit 1
   : > {sockets}/deleted-$id; printf '\010\052\020\011' ;;
 esac
@@ -245,6 +247,19 @@ esac
     /// The next clean-up after a shim fails.
     pub(crate) fn fail_clean_up(&self, id: &str) {
         fs::write(self.at.path().join(format!("busy-{id}")), "").expect("write");
+    }
+
+    /// Clean-ups after a shim take until this is undone.
+    pub(crate) fn hold_clean_up(&self, id: &str) {
+        fs::write(self.at.path().join(format!("hold-{id}")), "").expect("write");
+    }
+
+    pub(crate) fn let_clean_up_end(&self, id: &str) {
+        fs::remove_file(self.at.path().join(format!("hold-{id}"))).expect("held");
+    }
+
+    pub(crate) fn is_being_cleaned_up(&self, id: &str) -> bool {
+        self.at.path().join(format!("deleting-{id}")).exists()
     }
 
     pub(crate) fn was_cleaned_up(&self, id: &str) -> bool {

@@ -140,6 +140,10 @@ impl Tasks {
         let (tasks, asked) = (self.clone(), task.clone());
         let question = tokio::spawn(async move {
             tasks.take_back(&asked, marked).await;
+            // whoever is removing it works on the bundle's path, which is a new task's once the id is free
+            while marked && asked.is_ending() && asked.stage() == Stage::Served {
+                asked.finished(limits::CLEAN_UP).await;
+            }
             drop(leaving);
         });
         // a stuck shim goes on being asked while the daemon serves
@@ -147,7 +151,8 @@ impl Tasks {
         Found::Task
     }
 
-    /// Asks a shim that was found what it is running, however long it takes to answer.
+    /// Asks a shim that was found what it is running, however long it takes to answer. One whose task clients were
+    /// told is deleted (`marked`) has its time and is ended.
     async fn take_back(&self, task: &Arc<Task>, marked: bool) {
         let (id, namespace) = (task.id(), &task.bundle.namespace);
         let request = StateRequest { id: id.into(), exec_id: String::new() };
@@ -158,13 +163,19 @@ impl Tasks {
             }
             // bounded only so that a shim counts as stuck while it does not answer
             match task.call::<_, StateResponse>("State", &request, limits::STATE).await {
-                Err(CallError::TimedOut { .. }) => {}
+                Err(CallError::TimedOut { .. }) if !marked => {}
                 // the supervisor connects again or gives up
                 Err(CallError::Closed) => tokio::time::sleep(Duration::from_millis(50)).await,
                 answer => break (asked, answer),
             }
         };
         match answer {
+            Ok(_) if marked => {
+                tracing::warn!(id, namespace, "ending a shim that still has a deleted task");
+                if task.claim_ending() {
+                    self.delete_again(task).await;
+                }
+            }
             Ok(answer) => {
                 task.remember("", answer, asked);
                 let exit = task.processes().init.exit();

@@ -79,6 +79,8 @@ impl Tasks {
             return;
         }
         task.unlink();
+        // clients were told of its end, and that it is deleted: they hear nothing more
+        let marked = task.bundle.is_marked_deleted();
         let (id, namespace) = (task.id(), &task.bundle.namespace);
         tracing::info!(id, namespace, "cleaning up after dead shim");
         let mut found = self.shared.launcher.delete(&task.program, &task.bundle).await;
@@ -101,16 +103,20 @@ impl Tasks {
         };
         remove_stale_socket(&task.endpoint).await;
         let record = self.shared.containers.container(namespace, id);
-        let kept = !record.is_err_and(|error| error.kind == Kind::NotFound);
+        let kept = !marked && !record.is_err_and(|error| error.kind == Kind::NotFound);
         if kept && let Err(error) = blocking(&task.bundle, move |bundle| bundle.write_exit(exit)).await {
             tracing::error!(id, namespace, %error, "failed to keep exit of task");
         }
-        self.announce_exit(task, exit);
+        if !marked {
+            self.announce_exit(task, exit);
+        }
         if kept {
             task.finish(Stage::Buried);
             return;
         }
-        self.announce_delete(task, exit);
+        if !marked {
+            self.announce_delete(task, exit);
+        }
         if let Err(error) = blocking(&task.bundle, Bundle::remove).await {
             tracing::error!(id, namespace, %error, "failed to remove bundle");
         }

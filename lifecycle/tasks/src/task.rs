@@ -12,7 +12,7 @@ use wharf_containerd::containerd::v1::types::Status;
 use wharf_kinds::Kind;
 
 use crate::bundle::Bundle;
-use crate::client::{CallError, ShimClient};
+use crate::client::{CallError, Identity, ShimClient};
 use crate::endpoint::Endpoint;
 use crate::limits;
 use crate::observed::Observed;
@@ -285,7 +285,7 @@ impl Task {
                         return;
                     }
                     // it may be connected to again
-                    Err(CallError::Closed) => tried = Some(client),
+                    Err(CallError::Closed) => tried = Some(client.identity()),
                     Err(error) => {
                         // the shim does not know it (any more)
                         tracing::debug!(id = request.id, exec, %error, "shim refuses to wait");
@@ -299,9 +299,9 @@ impl Task {
 
 impl Link {
     /// A connection that was not `tried`, once there is one; `None` within when there will be none.
-    fn other_than(&self, tried: Option<&ShimClient>) -> Option<Option<ShimClient>> {
+    fn other_than(&self, tried: Option<&Identity>) -> Option<Option<ShimClient>> {
         match self {
-            Link::Up(client) if tried.is_some_and(|tried| tried.is_same(client)) => None,
+            Link::Up(client) if tried.is_some_and(|tried| tried.is_of(client)) => None,
             Link::Up(client) => Some(Some(client.clone())),
             Link::Awaited => None,
             Link::Down => Some(None),

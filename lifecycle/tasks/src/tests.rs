@@ -14,6 +14,7 @@ use crate::limits;
 use crate::process::Phase;
 use crate::{CreateTask, ExecTask, Tasks};
 
+mod deleted;
 mod execs;
 
 fn create(id: &str) -> CreateTask {
@@ -404,6 +405,21 @@ async fn restarted_daemon_cleans_up_after_shims_without_a_task() {
     // the shim was asked to go, and what it may have begun to make is taken away
     assert!(behaviour.was_called("Shutdown") && stack.was_cleaned_up("c1"));
     until(|| tasks.list("ns").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_broke_is_not_kept_by_who_waits() {
+    let (stack, behaviour) = (Stack::new(), Behaviour::new());
+    let tasks = stack.tasks();
+    let mut shim = stack.shim("c1", &behaviour).await;
+    running(&tasks, "c1").await;
+    let first = tasks.find("ns", "c1").and_then(|task| task.client()).expect("connected").identity();
+    // there is always one that accepts
+    let _shim = stack.shim("c1", &behaviour).await;
+    shim.shutdown().await.expect("its connections break");
+    until(|| first.is_closed()).await;
+    behaviour.exit.send_replace(Some(3));
+    assert_eq!(tasks.wait("ns", "c1", "").await.expect("asked again").status, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

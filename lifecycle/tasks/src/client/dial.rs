@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::linux::net::SocketAddrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,10 +18,8 @@ const MAX_SOCKET_PATH: usize = 107;
 pub(super) async fn dial(address: &Address) -> io::Result<UnixStream> {
     match address {
         Address::Abstract(name) => {
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name.as_bytes())?;
-            let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
-            stream.set_nonblocking(true)?;
-            UnixStream::from_std(stream)
+            // a leading zero byte says so
+            connect(Path::new(&format!("\0{name}"))).await
         }
         Address::Path(path) if path.as_os_str().len() <= MAX_SOCKET_PATH => connect(path).await,
         Address::Path(path) => {
@@ -50,4 +47,41 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
         }
     };
     timeout(PATIENCE, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+    use super::*;
+
+    fn socket() -> OwnedFd {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("socket")
+    }
+
+    #[tokio::test]
+    async fn abstract_socket_whose_owner_is_busy_holds_up_no_thread() {
+        let name = format!("wharf-dial-{}", std::process::id());
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("short");
+        let listener = socket();
+        rustix::net::bind(&listener, &address).expect("bind");
+        rustix::net::listen(&listener, 0).expect("listen");
+        let dialled = dial(&Address::Abstract(name.clone())).await.expect("there is room");
+        let mut waiting = Vec::new();
+        loop {
+            let next = socket();
+            match rustix::net::connect(&next, &address) {
+                Ok(()) => waiting.push(next),
+                Err(error) if error == rustix::io::Errno::AGAIN => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // it would be for ever
+        let error = dial(&Address::Abstract(name)).await.expect_err("full");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop((dialled, waiting, listener));
+    }
 }
