@@ -1,8 +1,11 @@
 //! The daemon dies under many containers, and shims are stuck.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
+use tokio::task::JoinHandle;
 use tonic::Code;
 use wharf_containerd::containerd::services::tasks::v1 as tasks;
 use wharf_containerd::containerd::v1::types::Status;
@@ -106,6 +109,43 @@ async fn once_in_bound(name: &str, mut what: impl AsyncFnMut(u32)) {
     panic!("{name} took {best:?} at the best of {TRIES} times");
 }
 
+/// Questions to a task whose shim does not answer, one after the other in each of many rows, so that there are some at any
+/// time: what would wait for the shim waits for the next ones too.
+struct Asking {
+    stop: Arc<AtomicBool>,
+    rows: Vec<JoinHandle<()>>,
+}
+
+impl Asking {
+    /// More questions than a shim may have open.
+    const ROWS: usize = 100;
+
+    fn start(daemon: &Daemon, id: &'static str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let row = || {
+            let (mut tasks, stop) = (daemon.tasks(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let request = tasks::ListPidsRequest { container_id: id.into() };
+                    let refused = tasks.list_pids(within(request)).await.expect_err("it cannot answer");
+                    assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused}");
+                }
+            })
+        };
+        let rows = (0..Self::ROWS).map(|_| row()).collect();
+        Self { stop, rows }
+    }
+
+    /// Waits for the last answers, which were all refusals.
+    async fn end(self) {
+        assert!(self.rows.iter().all(|row| !row.is_finished()), "the shim was asked all the time");
+        self.stop.store(true, Ordering::Relaxed);
+        for row in self.rows {
+            row.await.expect("every question is refused for want of time");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn root_a_stopped_shim_delays_nothing_of_others_nor_the_start() {
     let mut daemon = Daemon::start().await;
@@ -114,20 +154,10 @@ async fn root_a_stopped_shim_delays_nothing_of_others_nor_the_start() {
     let shim = daemon.shim("stuck");
     kill_process(shim, Signal::STOP).expect("stop the shim");
 
-    // more questions to it than it may have open, all unanswered
-    let questions: Vec<_> = (0..100)
-        .map(|_| {
-            let mut tasks = daemon.tasks();
-            let request = tasks::ListPidsRequest { container_id: "stuck".into() };
-            tokio::spawn(async move { tasks.list_pids(within(request)).await })
-        })
-        .collect();
+    let asking = Asking::start(&daemon, "stuck");
     once_in_bound("listing", async |_| drop(daemon.list().await)).await;
     once_in_bound("a container's life", async |n| whole_life(&daemon, &format!("meanwhile{n}")).await).await;
-    for question in questions {
-        let refused = question.await.expect("no panic").expect_err("it cannot answer");
-        assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused}");
-    }
+    asking.end().await;
     assert_eq!(state(task(&daemon.list().await, "stuck")), Status::Unknown);
 
     once_in_bound("being back", async |_| {
@@ -138,7 +168,9 @@ async fn root_a_stopped_shim_delays_nothing_of_others_nor_the_start() {
     let listed = daemon.settled(&["stuck"]).await;
     assert_eq!(state(task(&listed, "other")), Status::Running);
     assert_eq!(state(task(&listed, "stuck")), Status::Unknown);
+    let asking = Asking::start(&daemon, "stuck");
     once_in_bound("a container's life", async |n| whole_life(&daemon, &format!("after{n}")).await).await;
+    asking.end().await;
 
     kill_process(shim, Signal::CONT).expect("continue the shim");
     let answered = Instant::now();
