@@ -369,8 +369,9 @@ fn root_dead_shims_are_cleaned_up_after_ours() {
     dead_shims_are_cleaned_up_after(WHARF);
 }
 
-/// A stopped shim costs its own container the answers, and no other.
-fn stuck_shim_delays_only_itself(runtime: &'static str) {
+/// A stopped shim costs its own container the answers, and no other: that nothing of others waits for it is for
+/// lifecycle's `root_a_stopped_shim_delays_nothing_of_others_nor_the_start`.
+fn stuck_shim_costs_no_other_its_answers(runtime: &'static str) {
     let mut stack = Lifecycle::start(runtime);
     stack.start_container("stuck");
     stack.start_container("quick");
@@ -392,13 +393,13 @@ fn stuck_shim_delays_only_itself(runtime: &'static str) {
 }
 
 #[test]
-fn root_stuck_shim_of_debian_delays_only_itself() {
-    stuck_shim_delays_only_itself(RUNC);
+fn root_stuck_shim_of_debian_costs_no_other_its_answers() {
+    stuck_shim_costs_no_other_its_answers(RUNC);
 }
 
 #[test]
-fn root_stuck_shim_of_ours_delays_only_itself() {
-    stuck_shim_delays_only_itself(WHARF);
+fn root_stuck_shim_of_ours_costs_no_other_its_answers() {
+    stuck_shim_costs_no_other_its_answers(WHARF);
 }
 
 #[test]

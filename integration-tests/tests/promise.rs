@@ -16,6 +16,13 @@ use wharf_integration_tests::{SOON, Stack, eventually, port};
 
 const ROUNDS: usize = 20;
 
+/// What is killed, one after the other.
+const KINDS: [&str; 3] = ["wharfd", "wharf-lifecycled", "both"];
+
+/// Until `ps` is right after the daemons are up, at the best of a kind's rounds: far more than it takes, since the
+/// machine may be busy.
+const RIGHT: Duration = Duration::from_secs(5);
+
 /// Uniform enough for choosing moments.
 fn random(below: u64) -> u64 {
     let mut bytes = [0u8; 8];
@@ -177,7 +184,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     let mut attach = Session::new(&stack, &["attach", "shell"]);
     let stop = Arc::new(AtomicBool::new(false));
     let churning = churn(&stack, &stop);
-    let mut until_right = Vec::new();
+    let mut until_right = [const { Vec::new() }; KINDS.len()];
 
     for round in 0..ROUNDS {
         thread::sleep(Duration::from_millis(random(250)));
@@ -248,7 +255,7 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
             (running.iter().all(|c| listed.contains(c)) && !(both && listed.contains(&leaver.as_str())))
                 .then_some(())
         });
-        until_right.push(up.elapsed());
+        until_right[round % KINDS.len()].push(up.elapsed());
         exec.works(&format!("up{round}"));
         attach.works(&format!("up{round}"));
         for (container, pid) in running.iter().zip(&pids) {
@@ -269,9 +276,10 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
         }
     }
 
-    // the machine may be busy: not every round, but most of a quiet machine's are within some tens of milliseconds
-    until_right.sort();
-    assert!(until_right[0] < Duration::from_secs(1), "ps is right {until_right:?} after a restart");
+    for (kind, took) in KINDS.iter().zip(&mut until_right) {
+        took.sort();
+        assert!(took[0] < RIGHT, "{kind}: ps is right {took:?} after a restart");
+    }
     stop.store(true, Ordering::Relaxed);
     let churned: u64 = churning.into_iter().map(|thread| thread.join().expect("the churn ends")).sum();
     let answered = load.finish();
@@ -296,8 +304,6 @@ fn root_killing_both_daemons_twenty_times_loses_nothing() {
     assert!(leaks.is_empty(), "left behind: {leaks:#?}\n{}", stack.story_of(&leaks));
     println!(
         "{ROUNDS} kills: {lines} log lines in order, {answered} requests answered, {churned} containers and execs churned, \
-         ps right {:?} after a restart, {:?} at the worst",
-        until_right[ROUNDS / 2],
-        until_right[ROUNDS - 1],
+         ps right after a restart: {until_right:?} of {KINDS:?}",
     );
 }
