@@ -115,10 +115,11 @@ fn root_what_tmpcopyup_copies_is_charged_to_the_container() {
     let conf = b.rootfs().join("conf");
     std::fs::create_dir(&conf).unwrap();
     std::fs::write(conf.join("large"), vec![b'x'; SIZE]).unwrap();
-    b.config["mounts"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"destination": "/conf", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    // before those of the template, of which one shows the cgroup
+    b.config["mounts"].as_array_mut().unwrap().insert(
+        0,
+        json!({"destination": "/conf", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}),
+    );
     b.write_config();
     b.call(&["create", &b.id]).ok();
     let read = |file: &str| b.cgroups().iter().find_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
