@@ -164,7 +164,7 @@ fn fix_block(block: &mut [u8]) {
         };
         let Some((value, is_coded)) = string(block, &mut at) else { return };
         if is_authority && !is_coded {
-            block[value].iter_mut().filter(|byte| !may_stand(**byte)).for_each(|byte| *byte = b'-');
+            fix_authority(&mut block[value]);
         }
     }
 }
@@ -198,9 +198,13 @@ fn string(block: &[u8], at: &mut usize) -> Option<(Range<usize>, bool)> {
     Some((found, is_coded))
 }
 
-/// RFC 3986: userinfo, host and port, but for percent-encoding, which the library does not take.
-fn may_stand(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]@".contains(&byte)
+/// One that the library would refuse becomes what is a host name whatever it was: of a path's bytes even those that
+/// may stand in an authority need not make one (`a:b:c`, `[`).
+fn fix_authority(value: &mut [u8]) {
+    if http::uri::Authority::try_from(&*value).is_err() {
+        let stands = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';
+        value.iter_mut().filter(|byte| !stands(byte)).for_each(|byte| *byte = b'-');
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tolerant<S> {
@@ -215,6 +219,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tolerant<S> {
                 let n = buffer.remaining().min(this.whole.len() - this.given);
                 buffer.put_slice(&this.whole[this.given..this.given + n]);
                 this.given += n;
+                if this.given == this.whole.len() {
+                    // the connection may live long, and need it never again
+                    (this.whole, this.given) = (Vec::new(), 0);
+                }
                 return Poll::Ready(Ok(()));
             }
             if this.held.is_empty() {

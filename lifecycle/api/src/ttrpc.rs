@@ -59,14 +59,24 @@ pub(crate) fn serve(listener: UnixListener, tasks: Tasks) -> Served {
 /// Takes calls one after another until the shim goes.
 async fn converse(stream: UnixStream, tasks: Tasks) {
     let mut decoder = Decoder::default();
+    let mut is_deaf = false;
     let ended: io::Result<()> = async {
         loop {
             stream.readable().await?;
-            if let Some(rest) = take_calls(&stream, &mut decoder, &tasks)? {
-                // rare, and not part of the future of every connection
-                let sent = timeout(PATIENCE, send_all(&stream, &rest));
-                Box::pin(sent).await.map_err(|_| io::ErrorKind::TimedOut)??;
+            let answers = take_calls(&stream, &mut decoder, &tasks)?;
+            if is_deaf || answers.is_empty() {
+                continue;
             }
+            let sent = match try_send(&stream, &answers) {
+                Ok(sent) if sent < answers.len() => {
+                    // rare, and not part of the future of every connection
+                    let sending = timeout(PATIENCE, send_all(&stream, &answers[sent..]));
+                    Box::pin(sending).await.map_err(|_| io::ErrorKind::TimedOut)?
+                }
+                other => other.map(drop),
+            };
+            // a shim that ends does not wait for answers, but what it has said last is to be heard
+            is_deaf = sent.is_err();
         }
     }
     .await;
@@ -77,11 +87,11 @@ async fn converse(stream: UnixStream, tasks: Tasks) {
     }
 }
 
-/// Answers what has come; returns what of the answers the socket did not take.
-fn take_calls(stream: &UnixStream, decoder: &mut Decoder, tasks: &Tasks) -> io::Result<Option<Vec<u8>>> {
+/// Takes what has come; returns the answers to it.
+fn take_calls(stream: &UnixStream, decoder: &mut Decoder, tasks: &Tasks) -> io::Result<Vec<u8>> {
     let mut piece = [0; PIECE];
     let count = match stream.try_read(&mut piece) {
-        Err(error) if is_passing(&error) => return Ok(None),
+        Err(error) if is_passing(&error) => return Ok(Vec::new()),
         other => other?,
     };
     if count == 0 {
@@ -99,25 +109,21 @@ fn take_calls(stream: &UnixStream, decoder: &mut Decoder, tasks: &Tasks) -> io::
         let response = Response { status: answer.err(), payload: Vec::new() };
         answers.extend(frame(stream, Type::Response, &response).map_err(io::Error::other)?);
     }
-    if answers.is_empty() {
-        return Ok(None);
+    Ok(answers)
+}
+
+/// How much of it the socket takes now.
+fn try_send(stream: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.try_write(bytes) {
+        Err(error) if is_passing(&error) => Ok(0),
+        other => other,
     }
-    let sent = match stream.try_write(&answers) {
-        Err(error) if is_passing(&error) => 0,
-        other => other?,
-    };
-    answers.drain(..sent);
-    Ok((!answers.is_empty()).then_some(answers))
 }
 
 async fn send_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
-        match stream.try_write(bytes) {
-            Err(error) if is_passing(&error) => {}
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            other => bytes = &bytes[other?..],
-        }
+        bytes = &bytes[try_send(stream, bytes)?..];
     }
     Ok(())
 }

@@ -82,6 +82,25 @@ async fn calls_split_at_every_byte_are_answered_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn shim_that_hears_no_answers_is_heard_to_its_end() {
+    let at = tempfile::tempdir().expect("folder");
+    let _stop = start(settings(at.path())).await;
+    let mut events = EventsClient::new(connect(at.path()).await);
+    let filters = vec!["namespace==ns".to_owned()];
+    let mut heard = events.subscribe(SubscribeRequest { filters }).await.expect("subscribe").into_inner();
+    let mut shim = shim(at.path());
+    shim.shutdown(std::net::Shutdown::Read).expect("shut down");
+    let ids: Vec<_> = (0..100).map(|n| format!("c{n}")).collect();
+    for (n, id) in (0..).zip(&ids) {
+        // by the second, the daemon knows that the first was not answered
+        write(&mut shim, 2 * n + 1, Type::Request, &forward(id)).expect("still taken");
+        let event = tokio::time::timeout(LONG, heard.message()).await.expect("in time");
+        let event = event.expect("stream").expect("event").event.expect("a body");
+        assert_eq!(&TaskOom::decode(&event.value[..]).expect("event").container_id, id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_served_is_refused_and_the_connection_goes_on() {
     let at = tempfile::tempdir().expect("folder");
     let _stop = start(settings(at.path())).await;

@@ -80,6 +80,35 @@ async fn a_path_becomes_an_authority_however_the_bytes_come() {
 }
 
 #[tokio::test]
+async fn what_the_library_would_refuse_becomes_what_it_takes() {
+    for (sent, wanted) in [
+        ("%2Fa:b:c", "-2Fa-b-c"),
+        ("%2Fa%5B", "-2Fa-5B"),
+        ("%2Fa[", "-2Fa-"),
+        ("%2Fa@", "-2Fa-"),
+        ("%2Fd.sock", "-2Fd.sock"),
+        ("a:b:c", "a-b-c"),
+        ("localhost", "localhost"),
+        ("[::1]:80", "[::1]:80"),
+        ("u@host:80", "u@host:80"),
+    ] {
+        assert!(http::uri::Authority::try_from(wanted).is_ok(), "{wanted}");
+        let (sent, wanted) = (block(sent, true), block(wanted, true));
+        let connection = |block: &[u8]| [PREFACE.to_vec(), frame(HEADERS, 4, block)].concat();
+        assert!(through(&connection(&sent), 7).await == connection(&wanted), "{wanted:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_held_once_it_was_read() {
+    let sent = connection("localhost");
+    let mut stream = Tolerant::new(Pieces { bytes: sent.clone(), at: 0, size: 7 });
+    let mut read = vec![0; sent.len()];
+    stream.read_exact(&mut read).await.expect("all of it");
+    assert_eq!((stream.whole.capacity(), stream.held.capacity()), (0, 0));
+}
+
+#[tokio::test]
 async fn everything_else_is_passed_on_as_it_is() {
     let huffman = [vec![0x83, 0x41, 0x83], vec![0x54, 0x54, 0x54]].concat();
     let cut = [vec![0x83, 0x41, 20], b"%2F".to_vec()].concat();
