@@ -124,6 +124,9 @@ impl Shim {
     /// `Task.Shutdown`: whether the program is to end now ([`Shim::end`]), once that is answered. It is if it holds no container. Clients that are still taking output
     /// are served to their end first. A container that is only being created does not count: it is given up. A
     /// sandbox keeps the program.
+    ///
+    /// The socket's file is removed before that is answered, and never later: who has the answer may have the next
+    /// shim of this name started, which is to find neither this one there nor its own socket removed.
     pub(super) fn shutdown(&self) -> bool {
         if self.has_sandbox() {
             return false;
@@ -133,6 +136,9 @@ impl Shim {
             return false;
         }
         held.ending = true;
+        if let Some(socket) = &self.settings.socket {
+            let _ = std::fs::remove_file(socket);
+        }
         // a creation's failure ends the program
         held.containers.is_empty()
     }
@@ -141,9 +147,6 @@ impl Shim {
     pub(super) fn end(self: &Arc<Self>) -> std::io::Result<()> {
         let there = Arc::clone(self);
         thread("shutdown", move || {
-            if let Some(socket) = &there.settings.socket {
-                let _ = std::fs::remove_file(socket);
-            }
             there.events.flush(LAST_EVENTS);
             let (sender, receiver) = channel();
             there.io.when_idle(move || {

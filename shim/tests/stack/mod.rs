@@ -263,6 +263,8 @@ impl Shim {
     /// Ends the shim as a daemon does, and sees that it went.
     pub fn shutdown(mut self) {
         let () = self.call("Shutdown", &ShutdownRequest::default()).unwrap();
+        // the next shim of this name may be started at once
+        assert!(!self.socket.exists(), "the socket is left when that is answered");
         self.ended();
     }
 
