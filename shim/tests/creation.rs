@@ -116,10 +116,7 @@ fn root_delete_by_a_second_process_ends_a_creation_whose_shim_was_killed() {
 #[test]
 fn root_a_server_that_no_daemon_heard_of_does_not_stay() {
     let bundle = Bundle::new("unheard", &["true"]);
-    let mut start = bundle.start_asked();
-    // the daemon died
-    drop(start.stdout.take());
-    assert!(!start.wait().unwrap().success());
+    assert!(!bundle.start_unheard().wait().unwrap().success());
     let pid = std::fs::read_to_string(bundle.path().join("shim.pid")).unwrap();
     let deadline = Instant::now() + TIMEOUT;
     let lives = || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
